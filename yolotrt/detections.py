@@ -1,0 +1,143 @@
+"""`Detections`: what a detector says of one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotrt.errors import MissingExtraError
+from yolotrt.types import ImageU8
+
+if TYPE_CHECKING:
+    import supervision
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Detections:
+    """The boxes of one picture, sorted by falling confidence. The arrays are read-only.
+
+    Attributes:
+        xyxy: float32 `[n, 4]`: x1, y1, x2, y2 in pixels of the source picture, clipped to it.
+        confidence: float32 `[n]` in 0..1.
+        class_id: int64 `[n]`, indices into `names`.
+        names: class names of the model.
+        size: (height, width) of the source picture in pixels.
+    """
+
+    xyxy: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.float32]
+    class_id: npt.NDArray[np.int64]
+    names: tuple[str, ...] = field(repr=False)
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        n = len(self.xyxy)
+        if self.xyxy.shape != (n, 4) or self.confidence.shape != (n,) or self.class_id.shape != (n,):
+            raise ValueError(
+                f"got xyxy {self.xyxy.shape}, confidence {self.confidence.shape}, class_id {self.class_id.shape}, "
+                "expected (n, 4), (n,), (n,)"
+            )
+        for name, dtype in (("xyxy", np.float32), ("confidence", np.float32), ("class_id", np.int64)):
+            array = getattr(self, name)
+            if array.dtype != dtype:
+                raise ValueError(f"{name}: got dtype {array.dtype}, expected {np.dtype(dtype)}")
+            view = array.view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    @classmethod
+    def empty(cls, *, names: tuple[str, ...], size: tuple[int, int]) -> Detections:
+        """No box at all."""
+        return cls(
+            xyxy=np.empty((0, 4), np.float32),
+            confidence=np.empty(0, np.float32),
+            class_id=np.empty(0, np.int64),
+            names=names,
+            size=size,
+        )
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __iter__(self) -> Iterator[tuple[npt.NDArray[np.float32], float, int]]:
+        """Yield (xyxy, confidence, class_id) per box."""
+        for box, confidence, class_id in zip(self.xyxy, self.confidence, self.class_id, strict=True):
+            yield box, float(confidence), int(class_id)
+
+    def __getitem__(self, index: slice | npt.NDArray[Any] | Sequence[int]) -> Detections:
+        """A subset: a slice, a boolean mask `[n]` or indices, as NumPy takes them."""
+        if not isinstance(index, slice):
+            index = np.asarray(index)
+            if index.ndim != 1:
+                raise IndexError(f"got an index of shape {index.shape}, expected a slice, a mask or a list of indices")
+        return Detections(
+            xyxy=self.xyxy[index],
+            confidence=self.confidence[index],
+            class_id=self.class_id[index],
+            names=self.names,
+            size=self.size,
+        )
+
+    @property
+    def labels(self) -> list[str]:
+        """The class name of each box."""
+        return [self.name_of(int(c)) for c in self.class_id]
+
+    def name_of(self, class_id: int) -> str:
+        """The name of a class; its number as text where the model has no name for it."""
+        return self.names[class_id] if 0 <= class_id < len(self.names) else str(class_id)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: `{"size": [h, w], "boxes": [{"xyxy", "confidence", "class_id", "name"}, ...]}`."""
+        return {
+            "size": list(self.size),
+            "boxes": [
+                {
+                    "xyxy": [round(float(v), 3) for v in box],
+                    "confidence": round(confidence, 6),
+                    "class_id": class_id,
+                    "name": self.name_of(class_id),
+                }
+                for box, confidence, class_id in self
+            ],
+        }
+
+    def to_coco(self, image_id: int, *, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """COCO results: `bbox` is x, y, width, height in pixels.
+
+        Args:
+            image_id: of the picture in the COCO file.
+            category_ids: the COCO category of each class; the class ids themselves by default.
+        """
+        return [
+            {
+                "image_id": image_id,
+                "category_id": class_id if category_ids is None else category_ids[class_id],
+                "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+                "score": confidence,
+            }
+            for (x1, y1, x2, y2), confidence, class_id in self
+        ]
+
+    def to_supervision(self) -> supervision.Detections:
+        """As `supervision.Detections`, names under `data["class_name"]`. Needs the package supervision."""
+        try:
+            import supervision
+        except ImportError as e:
+            raise MissingExtraError("supervision", "supervision", needed_for="to_supervision()") from e
+        return supervision.Detections(
+            xyxy=self.xyxy.copy(),
+            confidence=self.confidence.copy(),
+            class_id=self.class_id.astype(int),
+            data={"class_name": np.array(self.labels, dtype=str)},
+        )
+
+    def plot(self, image: ImageU8) -> ImageU8:
+        """A copy of `image` (BGR `uint8 [H, W, 3]`) with the boxes, names and confidences drawn on it."""
+        from yolotrt.plotting import draw
+
+        return draw(image, self)

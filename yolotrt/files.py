@@ -1,0 +1,80 @@
+"""Files that are whole or absent: written under a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from yolotrt.errors import SinkError
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; on success it takes `target`'s place, on any error it is removed.
+
+    The temporary name keeps the suffix, since writers choose their format by it. Folders are made as needed.
+    Raises SinkError where the folder cannot be written or the disk is full.
+    """
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
+        os.close(handle)
+    temporary = Path(name)
+    try:
+        with writing(target):
+            yield temporary
+            # mkstemp makes files private; an output gets the rights any other new file would have.
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(target: Path, data: bytes | memoryview) -> None:
+    """Write `data`, whole or not at all."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a SinkError that names `target` and the remedy."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            what, remedy = "the disk is full", "Free some space or choose another output folder."
+        elif e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            what, remedy = "the folder is not writable", "Choose another output folder."
+        elif e.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            what, remedy = "a file stands where a folder is needed, or the reverse", "Choose another output path."
+        else:
+            what, remedy = e.strerror or str(e), "Check the output path."
+        raise SinkError(f"cannot write {target}: {what}", remedy=remedy) from e
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, as hex."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(f.read())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

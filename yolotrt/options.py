@@ -1,0 +1,126 @@
+"""Options as frozen, keyword-only dataclasses. YAML files and command-line flags map onto them one to one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from yolotrt.errors import ConfigError, UsageError
+from yolotrt.model_spec import BatchRange, Precision
+
+Target = Literal["auto", "onnx", "tensorrt", "tensorrt-rtx", "openvino"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions:
+    """Which boxes are kept. The defaults are Ultralytics'.
+
+    Attributes:
+        conf: boxes with a confidence of at most this are dropped, 0..1.
+        iou: of two boxes of one class that overlap by more than this, the weaker one is dropped, 0..1.
+        max_det: at most this many boxes per picture.
+        classes: class ids to keep; None keeps all.
+        agnostic: let boxes suppress boxes of other classes too.
+    """
+
+    conf: float = 0.25
+    iou: float = 0.7
+    max_det: int = 300
+    classes: tuple[int, ...] | None = None
+    agnostic: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("conf", "iou"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise UsageError(f"option {name} is out of range", got=value, expected="a number from 0 to 1")
+        if self.max_det < 1:
+            raise UsageError("option max_det is out of range", got=self.max_det, expected="at least 1")
+        if self.classes is not None and any(c < 0 for c in self.classes):
+            raise UsageError("option classes holds a negative class id", got=self.classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """How TensorRT builds the plan. What a flavour or version lacks is refused by name.
+
+    Attributes:
+        workspace_mib: limit for scratch memory while building, MiB; None leaves TensorRT's default.
+        optimization_level: 0 (fast build) to 5 (fast engine); None leaves TensorRT's default.
+        timing_cache: file to read kernel timings from and to write them back to.
+        version_compatible: the plan also loads in later TensorRT versions of the same major version.
+        hardware_compatible: the plan also runs on other GPU generations (Ampere and later).
+        compute_capability: GPUs to build for ("8.6", "8.9"); empty leaves TensorRT's default.
+        refittable: weights can be replaced later.
+        strip: leave the weights out of the plan (they are refitted from the ONNX file).
+    """
+
+    workspace_mib: int | None = None
+    optimization_level: int | None = None
+    timing_cache: Path | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    compute_capability: tuple[str, ...] = ()
+    refittable: bool = False
+    strip: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What `yolotrt export` makes.
+
+    Attributes:
+        imgsz: input (height, width) in pixels; None takes the model's own (640 where it names none).
+        batch: batch sizes of the input; the same three numbers make it static.
+        precision: of the arithmetic; None takes fp16 where a TensorRT plan is built and fp32 elsewhere.
+        target: what to build; `auto` builds a plan with whichever TensorRT is importable, else stops at the ONNX.
+        names: class names in place of the model's own.
+        output: folder of the bundle; None makes `NAME-PRECISION` in the current folder.
+        images: pictures for the numerical comparison and the FP16 calibration (a file, glob or folder); None takes
+            the ones that ship with yolotrt.
+        opset: ONNX operator set; None takes the newest one every back-end reads.
+        plan: how TensorRT builds.
+        trust: allow an unrestricted unpickling of the weights, which can run any code that they hold.
+        force: build everything again, even if nothing has changed.
+    """
+
+    imgsz: tuple[int, int] | None = None
+    batch: BatchRange = BatchRange()
+    precision: Precision | None = None
+    target: Target = "auto"
+    names: tuple[str, ...] | None = None
+    output: Path | None = None
+    images: Path | None = None
+    opset: int | None = None
+    plan: PlanOptions = PlanOptions()
+    trust: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.target not in get_args(Target):
+            raise UsageError("option target is unknown", got=self.target, expected=" | ".join(get_args(Target)))
+        if self.precision is not None and self.precision not in get_args(Precision):
+            raise UsageError(
+                "option precision is unknown", got=self.precision, expected=" | ".join(get_args(Precision))
+            )
+        if self.imgsz is not None and min(self.imgsz) < 1:
+            raise UsageError("option imgsz is out of range", got=self.imgsz, expected="positive sides")
+
+
+def check_keys(kind: type[T], data: Mapping[str, Any], *, where: str) -> None:
+    """Raise ConfigError for a key in `data` that the dataclass `kind` has no field for, naming the nearest one."""
+    import difflib
+
+    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            raise ConfigError(
+                f"{where}: unknown key {key!r}",
+                expected="one of " + ", ".join(known),
+                remedy=f"Did you mean {near[0]!r}?" if near else None,
+            )

@@ -1,0 +1,1 @@
+"""From pictures to the model's input, and the geometry to get back."""

@@ -1,0 +1,106 @@
+"""The types that cross the data flow: Source -> Frame -> Batch -> RawOutputs -> Detections -> Sink.
+
+`Detections` lives in `yolotrt.detections`; the letterbox arithmetic that a `Batch` carries in
+`yolotrt.preprocess.geometry`; what the outputs mean in `yolotrt.model_spec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from yolotrt.detections import Detections
+    from yolotrt.model_spec import ModelSpec
+    from yolotrt.preprocess.geometry import LetterboxGeometry
+
+ImageU8 = npt.NDArray[np.uint8]
+"""A host picture: BGR `uint8 [H, W, 3]`, the channel order OpenCV reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One picture of a source. Produced by sources, consumed by the detector and by sinks.
+
+    Attributes:
+        pixels: BGR `uint8 [H, W, 3]`, C-contiguous.
+        source_id: which source it came from: a path or URL, without credentials.
+        index: 0-based position in that source.
+        timestamp_s: seconds from the start of the source (presentation time for video; 0.0 for a picture).
+        decode_s: seconds spent to read and decode it.
+    """
+
+    pixels: ImageU8 = field(repr=False)
+    source_id: str
+    index: int
+    timestamp_s: float = 0.0
+    decode_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
+            raise ValueError(f"pixels: got {self.pixels.dtype} {self.pixels.shape}, expected uint8 (H, W, 3) in BGR")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The model's input. Produced by preprocess, consumed by back-ends.
+
+    Attributes:
+        images: `[N, 3, H, W]`, RGB in 0..1, in the model's input dtype, C-contiguous.
+        geometries: one per image, in order: maps boxes back to its source picture.
+    """
+
+    images: npt.NDArray[Any] = field(repr=False)
+    geometries: tuple[LetterboxGeometry, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[1] != 3:
+            raise ValueError(f"images: got shape {self.images.shape}, expected (N, 3, H, W)")
+        if len(self.geometries) != len(self.images):
+            raise ValueError(f"geometries: got {len(self.geometries)}, expected one per image ({len(self.images)})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawOutputs:
+    """The model's outputs. Produced by back-ends, consumed by decode.
+
+    Attributes:
+        arrays: by output name, each `[N, ...]` on the host, in the dtype the model gives.
+        spec: what they mean.
+    """
+
+    arrays: Mapping[str, npt.NDArray[Any]] = field(repr=False)
+    spec: ModelSpec
+
+    @property
+    def first(self) -> npt.NDArray[Any]:
+        """The first output: for every detection head the one with the boxes."""
+        return self.arrays[self.spec.outputs[0].name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSeconds:
+    """Seconds that one picture spent per stage. Of a batch, each picture carries its share."""
+
+    decode: float = 0.0
+    preprocess: float = 0.0
+    inference: float = 0.0
+    postprocess: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameResult:
+    """What `Detector.stream` yields: the frame, its detections and what they cost."""
+
+    frame: Frame
+    detections: Detections
+    seconds: StageSeconds
