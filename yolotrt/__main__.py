@@ -1,0 +1,5 @@
+"""`python -m yolotrt`."""
+
+from yolotrt.cli import main
+
+main()

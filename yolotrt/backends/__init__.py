@@ -1,0 +1,1 @@
+"""The back-ends and how one is chosen."""

@@ -1,0 +1,73 @@
+"""The command line. One module per command, imported only when that command runs, so that `--help` is fast.
+
+Adding a command: a module here with a click command `command`, and a row in `_COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from yolotrt._version import __version__
+
+# name -> its line in `yolotrt --help`
+_COMMANDS = {
+    "export": "Make a deployable bundle from weights: ONNX, precision, plan.",
+    "detect": "Find objects in pictures and videos.",
+    "inspect": "Say what a model file is and what can run it here.",
+    "doctor": "Check this machine: GPUs, drivers, back-ends, what is missing.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"yolotrt.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="yolotrt")
+def cli() -> None:
+    """From trained YOLO weights to boxes on a production GPU."""
+
+
+def main() -> None:
+    """Run the command line. Errors of yolotrt become one line on standard error: 2 for a wrong call, 1 for a failure."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli(standalone_mode=False)
+    except click.ClickException as e:
+        e.show()
+        code = e.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        code = 130
+    except BrokenPipeError:  # the reader of `--jsonl -` went away
+        sys.stderr.close()
+        code = 1
+    except Exception as e:
+        from yolotrt.errors import YolotrtError
+
+        if not isinstance(e, YolotrtError):
+            raise
+        click.echo(f"Error: {e}", err=True)
+        code = e.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature is the signal module's)
+    # As Ctrl-C: open files are finished or removed on the way out.
+    raise KeyboardInterrupt

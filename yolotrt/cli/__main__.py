@@ -1,0 +1,5 @@
+"""`python -m yolotrt.cli`."""
+
+from yolotrt.cli import main
+
+main()
