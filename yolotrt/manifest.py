@@ -48,17 +48,19 @@ class PlanRecord(FileRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Attributes:
-    name: of the bundle.
-    created: UTC time, ISO 8601.
-    yolotrt: version that wrote it.
-    spec: the model as it runs.
-    source: the weights it came from.
-    precision_asked: what the user asked for; `spec.precision` is what was achieved.
-    inputs_digest: hash over everything the export depends on; the same digest means nothing to do.
-    onnx: the ONNX file.
-    plan: the plan, where one was built.
-    checks: results of the export's own checks, by stage.
+    """What an export made.
+
+    Attributes:
+        name: of the bundle.
+        created: UTC time, ISO 8601.
+        yolotrt: version that wrote it.
+        spec: the model as it runs.
+        source: the weights it came from.
+        precision_asked: what the user asked for; `spec.precision` is what was achieved.
+        inputs_digest: hash over everything the export depends on; the same digest means nothing to do.
+        onnx: the ONNX file.
+        plan: the plan, where one was built.
+        checks: results of the export's own checks, by stage.
     """
 
     name: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from yolotrt.errors import ModelError
@@ -67,21 +67,23 @@ class LetterboxRule:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Attributes:
-    task: what the model answers.
-    head: how its output is laid out:
-        `anchor_free`  `[N, 4 + nc, A]`: cx, cy, w, h in input pixels and class scores, before NMS (YOLOv8, 11, 12);
-        `objectness`   `[N, A, 5 + nc]`: cx, cy, w, h, objectness, class scores, before NMS (YOLOv5, 7);
-        `end_to_end`   `[N, K, 6]`: x1, y1, x2, y2 in input pixels, confidence, class; no NMS (YOLOv10, YOLO26);
-        `detr`         `[N, K, 4 + nc]`: cx, cy, w, h in 0..1 and class scores; no NMS (RT-DETR).
-    names: class names; the index is the class id.
-    stride: both input sides are multiples of it.
-    imgsz: input (height, width) in pixels.
-    batch: batch sizes it takes.
-    letterbox: the preprocessing it was trained with.
-    input: the picture tensor, `[N, 3, H, W]`, RGB in 0..1.
-    outputs: in the file's order; the first holds the boxes.
-    precision: of the arithmetic in the graph.
+    """A model as its file shows it.
+
+    Attributes:
+        task: what the model answers.
+        head: how its output is laid out:
+            `anchor_free` `[N, 4 + nc, A]`: cx, cy, w, h in input pixels and class scores, before NMS (YOLOv8, 11, 12);
+            `objectness` `[N, A, 5 + nc]`: cx, cy, w, h, objectness, class scores, before NMS (YOLOv5, YOLOv7);
+            `end_to_end` `[N, K, 6]`: x1, y1, x2, y2 in input pixels, confidence, class; no NMS (YOLOv10, YOLO26);
+            `detr` `[N, K, 6]`: cx, cy, w, h in 0..1, confidence, class; no NMS (RT-DETR as Ultralytics 8.4 exports it).
+        names: class names; the index is the class id.
+        stride: both input sides are multiples of it.
+        imgsz: input (height, width) in pixels.
+        batch: batch sizes it takes.
+        letterbox: the preprocessing it was trained with.
+        input: the picture tensor, `[N, 3, H, W]`, RGB in 0..1.
+        outputs: in the file's order; the first holds the boxes.
+        precision: of the arithmetic in the graph.
     """
 
     task: Task = "detect"
@@ -89,8 +91,8 @@ class ModelSpec:
     names: tuple[str, ...]
     stride: int = 32
     imgsz: tuple[int, int]
-    batch: BatchRange = BatchRange()
-    letterbox: LetterboxRule = LetterboxRule()
+    batch: BatchRange = field(default_factory=BatchRange)
+    letterbox: LetterboxRule = field(default_factory=LetterboxRule)
     input: TensorSpec
     outputs: tuple[TensorSpec, ...]
     precision: Precision = "fp32"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -89,14 +89,14 @@ class ExportOptions:
     """
 
     imgsz: tuple[int, int] | None = None
-    batch: BatchRange = BatchRange()
+    batch: BatchRange = field(default_factory=BatchRange)
     precision: Precision | None = None
     target: Target = "auto"
     names: tuple[str, ...] | None = None
     output: Path | None = None
     images: Path | None = None
     opset: int | None = None
-    plan: PlanOptions = PlanOptions()
+    plan: PlanOptions = field(default_factory=PlanOptions)
     trust: bool = False
     force: bool = False
 

@@ -1,1 +1,142 @@
-"""The back-ends and how one is chosen."""
+"""The back-ends, and how one is chosen for a model.
+
+Adding a back-end: a module with a `Backend`, a row in `_OPENERS`, a row in `tests/contract`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+from yolotrt.backends.base import Backend, BackendInfo
+from yolotrt.errors import BackendError, FallbackRefusedError, MissingExtraError, ModelError, UsageError
+from yolotrt.model_files import ModelFiles
+from yolotrt.model_spec import ModelSpec
+
+__all__ = ["Backend", "BackendInfo", "BackendName", "open_backend"]
+
+BackendName = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
+
+
+def open_backend(
+    files: ModelFiles, *, backend: BackendName = "auto", device: str = "auto", strict: bool = False
+) -> Backend:
+    """Load a model in the fastest back-end that can run it here.
+
+    In this order: the TensorRT plan on the GPU, OpenVINO and ONNX Runtime on the CPU. Where a bundle's plan cannot run
+    here its ONNX file does, and `info.note` says why. A plan named by itself has nothing to fall back to.
+
+    Args:
+        files: of the model.
+        backend: take this one only.
+        device: `auto`, `cpu`, `cuda`, or `cuda:N` / `N` for the GPU with that number.
+        strict: raise FallbackRefusedError rather than run in another back-end than the plan's.
+
+    Raises:
+        UsageError: an unknown back-end or device, or two options that exclude each other.
+        BackendError, ModelError: nothing can run it; the error is that of the best back-end.
+    """
+    gpu = _gpu_index(device)
+    names = _candidates(files, backend, device)
+    failure: Exception | None = None
+    for name in names:
+        try:
+            opened = _OPENERS[name](files, gpu)
+        except (BackendError, ModelError, MissingExtraError) as e:
+            if strict and len(names) > 1:
+                raise FallbackRefusedError(f"{name} cannot run {files.asked} and strict forbids another: {e}") from e
+            failure = failure or e
+            continue
+        note = f"not {names[0]}: {failure}" if failure else _hint(name)
+        opened.info = dataclasses.replace(opened.info, note=note)
+        return opened
+    assert failure is not None
+    raise failure
+
+
+def read_spec(files: ModelFiles) -> ModelSpec:
+    """The description of the model, without loading it in a back-end."""
+    if files.manifest is not None:
+        return files.manifest.spec
+    if files.onnx is not None:
+        from yolotrt.model_spec_infer import read_onnx_spec
+
+        return read_onnx_spec(files.onnx)
+    from yolotrt.plan_file import read_plan_file
+
+    assert files.plan is not None
+    return read_plan_file(files.plan).spec()
+
+
+def _candidates(files: ModelFiles, backend: BackendName, device: str) -> list[str]:
+    """The back-ends to try, best first."""
+    if backend not in get_args(BackendName):
+        raise UsageError("option backend is unknown", got=backend, expected=" | ".join(get_args(BackendName)))
+    possible = []
+    if files.plan is not None and device != "cpu":
+        possible.append("tensorrt")
+    if files.onnx is not None and device in ("auto", "cpu"):
+        possible += [name for name in ("openvino", "onnxruntime") if name == backend or find_spec(name)]
+    if backend != "auto":
+        if backend not in possible:
+            raise UsageError(
+                f"{files.asked} cannot run in back-end {backend} on device {device}",
+                expected="a plan and a GPU for tensorrt, an ONNX file and the CPU for openvino and onnxruntime",
+            )
+        return [backend]
+    if not possible:
+        raise UsageError(
+            f"{files.asked} cannot run on device {device}",
+            expected="a GPU for a plan, the CPU for an ONNX file",
+            remedy="Make a plan with: yolotrt export MODEL --target tensorrt-rtx" if files.plan is None else None,
+        )
+    return possible
+
+
+def _gpu_index(device: str) -> int:
+    """The number in `cuda:N` or `N`; 0 for the devices without one."""
+    if device in ("auto", "cpu", "cuda"):
+        return 0
+    number = device.removeprefix("cuda:")
+    if not number.isdecimal():
+        raise UsageError("option device is unknown", got=device, expected="auto, cpu, cuda or cuda:N")
+    return int(number)
+
+
+def _hint(name: str) -> str:
+    """What would run faster than this, if it can be had by installing it."""
+    return "" if name != "onnxruntime" or find_spec("openvino") else 'faster with: pip install "yolotrt[openvino]"'
+
+
+def _tensorrt(files: ModelFiles, gpu: int) -> Backend:
+    from yolotrt.backends.tensorrt_family import TensorRTBackend
+
+    assert files.plan is not None
+    return TensorRTBackend.open(files.plan, device=gpu)
+
+
+def _openvino(files: ModelFiles, _gpu: int) -> Backend:
+    from yolotrt.backends.openvino_ import OpenVinoBackend
+
+    return OpenVinoBackend(_onnx(files), read_spec(files))
+
+
+def _onnxruntime(files: ModelFiles, _gpu: int) -> Backend:
+    from yolotrt.backends.onnx_runtime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(_onnx(files), read_spec(files))
+
+
+def _onnx(files: ModelFiles) -> Path:
+    assert files.onnx is not None
+    return files.onnx
+
+
+_OPENERS: dict[str, Callable[[ModelFiles, int], Backend]] = {
+    "tensorrt": _tensorrt,
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+}

@@ -9,12 +9,16 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from yolotrt.errors import BackendError
 from yolotrt.model_spec import ModelSpec
 from yolotrt.types import Batch, RawOutputs
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,7 @@ class Backend(abc.ABC):
             self._closed = True
             self._close()
 
-    def __enter__(self) -> Backend:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -112,3 +116,8 @@ class Backend(abc.ABC):
                     if expected is not None
                     else f"multiples of {spec.stride}",
                 )
+
+
+def cpu_precision(spec: ModelSpec) -> str:
+    """What a CPU library computes a graph of this precision in: they widen FP16 to FP32."""
+    return spec.precision if spec.precision == "fp32" else f"{spec.precision} weights, fp32 arithmetic"

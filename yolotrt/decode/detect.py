@@ -1,0 +1,139 @@
+"""Decode the boxes of every detection head.
+
+The steps are those of Ultralytics' `non_max_suppression` (8.4): best class of each box, confidence above `conf`, at
+most 30,000 candidates, suppression per class, at most `max_det` boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotrt.decode.nms_cpu import Float32Array, Int64Array, nms
+from yolotrt.detections import Detections
+from yolotrt.errors import NonFiniteOutputError
+from yolotrt.model_spec import Head
+from yolotrt.options import DetectOptions
+from yolotrt.preprocess.geometry import LetterboxGeometry
+from yolotrt.types import RawOutputs
+
+_MAX_CANDIDATES = 30_000
+
+Candidates = tuple[Float32Array, Float32Array, Int64Array]
+"""(xyxy `[n, 4]` in input pixels, confidence `[n]`, class_id `[n]`) of the boxes above the threshold."""
+
+
+def decode_detect(
+    outputs: RawOutputs, geometries: Sequence[LetterboxGeometry], options: DetectOptions
+) -> list[Detections]:
+    """Boxes of each image of a batch, in source pixels, by falling confidence.
+
+    Args:
+        outputs: of a back-end; the first array is `[N, ...]` as `ModelSpec.head` says. Rows beyond the geometries are
+            padding of the batch and ignored.
+        geometries: one per image.
+        options: thresholds and filters.
+
+    Raises:
+        NonFiniteOutputError: NaN or infinity among the scores, or in a box above the threshold.
+    """
+    spec = outputs.spec
+    take = _HEADS[spec.head]
+    needs_nms = spec.head in ("anchor_free", "objectness")
+    found = []
+    for image, geometry in zip(outputs.first[: len(geometries)], geometries, strict=True):
+        xyxy, confidence, class_id = _filter(take(image.astype(np.float32, copy=False), geometry, options), options)
+        if needs_nms:
+            keep = nms(
+                xyxy, confidence, None if options.agnostic else class_id, iou=options.iou, max_det=options.max_det
+            )
+        else:
+            keep = np.argsort(-confidence, kind="stable")[: options.max_det]
+        found.append(
+            Detections(
+                xyxy=geometry.to_source(xyxy[keep]),
+                confidence=confidence[keep],
+                class_id=class_id[keep],
+                names=spec.names,
+                size=geometry.source_size,
+            )
+        )
+    return found
+
+
+def _anchor_free(image: Float32Array, _: LetterboxGeometry, options: DetectOptions) -> Candidates:
+    """`[4 + nc, A]`: cx, cy, w, h in input pixels, class scores."""
+    scores = image[4:]
+    chosen = _above(scores.max(axis=0), options.conf)
+    scores = scores[:, chosen]
+    class_id = scores.argmax(axis=0)
+    return _corners(image[:4, chosen].T), scores[class_id, np.arange(len(chosen))], class_id
+
+
+def _objectness(image: Float32Array, _: LetterboxGeometry, options: DetectOptions) -> Candidates:
+    """`[A, 5 + nc]`: cx, cy, w, h in input pixels, objectness, class scores. Confidence is their product."""
+    image = image[_above(image[:, 4], options.conf)]
+    scores = image[:, 5:] * image[:, 4:5]
+    class_id = scores.argmax(axis=1) if scores.size else np.empty(0, np.int64)
+    confidence = scores[np.arange(len(scores)), class_id]
+    chosen = _above(confidence, options.conf)
+    return _corners(image[chosen, :4]), confidence[chosen], class_id[chosen]
+
+
+def _end_to_end(image: Float32Array, _: LetterboxGeometry, options: DetectOptions) -> Candidates:
+    """`[K, 6]`: x1, y1, x2, y2 in input pixels, confidence, class."""
+    image = image[_above(image[:, 4], options.conf)]
+    return image[:, :4], image[:, 4], image[:, 5].astype(np.int64)
+
+
+def _detr(image: Float32Array, geometry: LetterboxGeometry, options: DetectOptions) -> Candidates:
+    """`[K, 6]`: cx, cy, w, h in 0..1, confidence, class."""
+    image = image[_above(image[:, 4], options.conf)]
+    height, width = geometry.input_size
+    boxes = _corners(image[:, :4]) * np.array([width, height, width, height], dtype=np.float32)
+    return boxes, image[:, 4], image[:, 5].astype(np.int64)
+
+
+_HEADS: dict[Head, Callable[[Float32Array, LetterboxGeometry, DetectOptions], Candidates]] = {
+    "anchor_free": _anchor_free,
+    "objectness": _objectness,
+    "end_to_end": _end_to_end,
+    "detr": _detr,
+}
+
+
+def _above(confidence: Float32Array, conf: float) -> Int64Array:
+    """Indices with a confidence above `conf`. NaN compares false with everything, so it has to be looked for."""
+    # One sum finds NaN and infinity in any of the addends, at a tenth of the cost of isfinite().all().
+    if not np.isfinite(confidence.sum(dtype=np.float64)):
+        raise _non_finite()
+    return np.flatnonzero(confidence > np.float32(conf))
+
+
+def _filter(candidates: Candidates, options: DetectOptions) -> Candidates:
+    xyxy, confidence, class_id = candidates
+    if not np.isfinite(xyxy).all():
+        raise _non_finite()
+    if options.classes is not None:
+        chosen: npt.NDArray[np.intp] = np.flatnonzero(np.isin(class_id, options.classes))
+        xyxy, confidence, class_id = xyxy[chosen], confidence[chosen], class_id[chosen]
+    if len(confidence) > _MAX_CANDIDATES:
+        strongest = np.argsort(-confidence, kind="stable")[:_MAX_CANDIDATES]
+        xyxy, confidence, class_id = xyxy[strongest], confidence[strongest], class_id[strongest]
+    return xyxy, confidence, class_id
+
+
+def _corners(cxcywh: Float32Array) -> Float32Array:
+    """cx, cy, w, h to x1, y1, x2, y2: `[n, 4]`."""
+    half = cxcywh[:, 2:] / 2
+    return np.concatenate((cxcywh[:, :2] - half, cxcywh[:, :2] + half), axis=1)
+
+
+def _non_finite() -> NonFiniteOutputError:
+    return NonFiniteOutputError(
+        "the model's output holds NaN or infinity",
+        expected="finite numbers",
+        remedy="Export it with --precision fp32; if that cures it, report the model: its values overflow FP16.",
+    )

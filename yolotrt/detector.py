@@ -1,0 +1,234 @@
+"""`Detector`: a model, loaded once, that turns pictures into `Detections`."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeAlias, overload
+
+import numpy as np
+
+from yolotrt.backends import Backend, BackendInfo, BackendName, open_backend
+from yolotrt.decode import decode
+from yolotrt.detections import Detections
+from yolotrt.errors import SourceError, UsageError
+from yolotrt.model_files import find_model_files
+from yolotrt.model_spec import ModelSpec
+from yolotrt.options import DetectOptions
+from yolotrt.preprocess.letterbox_cpu import geometry_for, letterbox
+from yolotrt.types import Batch, Frame, FrameResult, ImageU8, StageSeconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from yolotrt.sources import SourceSpec
+
+Picture: TypeAlias = "ImageU8 | str | Path"
+"""A picture: BGR `uint8 [H, W, 3]`, or the path of a file."""
+
+
+class Detector:
+    """Finds objects in pictures.
+
+    A detector may be shared between threads: pictures are prepared and boxes decoded side by side, while the model
+    runs one batch at a time. Use it as a context manager, or call `close`.
+
+    Args:
+        model: an `.onnx` file, a TensorRT plan (`.engine`), a bundle's folder or manifest, or `.pt` weights, which are
+            exported to ONNX once and kept in the user's cache (needs the extra `export`).
+        backend: `auto` takes the fastest that can run here; `info` says which it is.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        options: thresholds and filters, as one object; the keywords below override its fields.
+        conf: boxes with a confidence of at most this are dropped (0.25).
+        iou: of two boxes of one class that overlap by more than this, the weaker one is dropped (0.7).
+        max_det: at most this many boxes per picture (300).
+        classes: class ids or names to keep; None keeps all.
+        agnostic: let boxes suppress boxes of other classes too.
+        strict: raise FallbackRefusedError rather than run in a slower back-end than the model was built for.
+        trust: allow an unrestricted unpickling of `.pt` weights, which can run any code that they hold.
+
+    Raises:
+        ModelError: a file that is missing, damaged or not a YOLO detection model.
+        BackendError: nothing here can run it.
+        UsageError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        backend: BackendName = "auto",
+        device: str = "auto",
+        options: DetectOptions | None = None,
+        conf: float | None = None,
+        iou: float | None = None,
+        max_det: int | None = None,
+        classes: Sequence[int | str] | None = None,
+        agnostic: bool | None = None,
+        strict: bool = False,
+        trust: bool = False,
+    ) -> None:
+        options = options or DetectOptions()
+        given = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic": agnostic}
+        # Checked before the model is loaded: a mistyped threshold should not cost a load.
+        options = dataclasses.replace(options, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+        files = find_model_files(model, trust=trust)
+        self._backend: Backend = open_backend(files, backend=backend, device=device, strict=strict)
+        self._lock = threading.Lock()
+        try:
+            if classes is not None:
+                options = dataclasses.replace(options, classes=_class_ids(classes, self.spec.names))
+        except UsageError:
+            self.close()
+            raise
+        self.options = options
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is."""
+        return self._backend.spec
+
+    @property
+    def info(self) -> BackendInfo:
+        """What runs it: back-end, version, device, precision, and why nothing better does."""
+        return self._backend.info
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names; the index is the class id."""
+        return self.spec.names
+
+    @overload
+    def __call__(self, pictures: Picture) -> Detections: ...  # type: ignore[overload-overlap]  # a str is a Sequence of str
+
+    @overload
+    def __call__(self, pictures: Sequence[Picture]) -> list[Detections]: ...
+
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Detections | list[Detections]:
+        """Detect in one picture, or in each of a list, which is run in batches of the model's size.
+
+        Raises:
+            SourceError: a picture that cannot be read, or an array that is not BGR `uint8 [H, W, 3]`.
+            BackendError: the model failed.
+        """
+        if isinstance(pictures, np.ndarray | str | Path):
+            return self.detect_frames([_frame(pictures, 0)])[0].detections
+        return [r.detections for r in self.detect_frames([_frame(p, i) for i, p in enumerate(pictures)])]
+
+    def stream(self, source: SourceSpec) -> Iterator[FrameResult]:
+        """Detect in every frame of a source, in order; memory does not grow with its length.
+
+        Args:
+            source: a picture, a folder, a glob, a video file, or a sequence of these.
+        """
+        from yolotrt.sources import open_source
+
+        pending: list[Frame] = []
+        with open_source(source) as frames:
+            for frame in frames:
+                pending.append(frame)
+                if len(pending) == self.spec.batch.opt:
+                    yield from self.detect_frames(pending)
+                    pending = []
+        yield from self.detect_frames(pending)
+
+    def detect_frames(self, frames: Sequence[Frame]) -> list[FrameResult]:
+        """Detect in each frame, with what each stage cost. Of a batch, each frame carries its share."""
+        results: list[FrameResult | None] = [None] * len(frames)
+        for indices in self._batches(frames):
+            for index, result in zip(indices, self._run([frames[i] for i in indices]), strict=True):
+                results[index] = result
+        return [r for r in results if r is not None]
+
+    def close(self) -> None:
+        """Free the model. Calling it again does nothing; detecting afterwards raises BackendError."""
+        with self._lock:
+            self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _batches(self, frames: Sequence[Frame]) -> Iterator[list[int]]:
+        """Indices of frames that can run together: of one input size, and at most as many as the model takes."""
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, frame in enumerate(frames):
+            by_size.setdefault(geometry_for(frame.pixels, self.spec).input_size, []).append(index)
+        for indices in by_size.values():
+            for start in range(0, len(indices), self.spec.batch.max):
+                yield indices[start : start + self.spec.batch.max]
+
+    def _run(self, frames: Sequence[Frame]) -> list[FrameResult]:
+        started = time.perf_counter()
+        batch = letterbox([f.pixels for f in frames], self.spec)
+        padded = _pad_batch(batch, self.spec.batch.min)
+        prepared = time.perf_counter()
+        with self._lock:
+            began = time.perf_counter()
+            outputs = self._backend.infer(padded)
+        inferred = time.perf_counter()
+        found = decode(outputs, batch.geometries, self.options)
+        decoded = time.perf_counter()
+        share = 1 / len(frames)
+        return [
+            FrameResult(
+                frame=frame,
+                detections=detections,
+                seconds=StageSeconds(
+                    decode=frame.decode_s,
+                    preprocess=(prepared - started) * share,
+                    inference=(inferred - began) * share,
+                    postprocess=(decoded - inferred) * share,
+                ),
+            )
+            for frame, detections in zip(frames, found, strict=True)
+        ]
+
+
+def _frame(picture: Picture, index: int) -> Frame:
+    if not isinstance(picture, np.ndarray):
+        from yolotrt.sources.images import read_image
+
+        return Frame(pixels=read_image(Path(picture)), source_id=str(picture), index=index)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise SourceError(
+            "not a picture",
+            got=f"an array of {picture.dtype} {picture.shape}",
+            expected="uint8 (H, W, 3) in BGR",
+            remedy="Convert it with cv2.cvtColor, as cv2.imread gives pictures.",
+        )
+    return Frame(pixels=np.ascontiguousarray(picture), source_id="array", index=index)
+
+
+def _pad_batch(batch: Batch, size: int) -> Batch:
+    """Fill a batch up to a static model's size by repeating its last image; decode ignores the copies."""
+    missing = size - len(batch.images)
+    if missing <= 0:
+        return batch
+    images = np.concatenate((batch.images, np.repeat(batch.images[-1:], missing, axis=0)))
+    return Batch(images=images, geometries=batch.geometries + batch.geometries[-1:] * missing)
+
+
+def _class_ids(classes: Sequence[int | str], names: tuple[str, ...]) -> tuple[int, ...]:
+    ids = []
+    for item in classes:
+        text = str(item)
+        if text in names:
+            ids.append(names.index(text))
+        elif text.isdecimal() and (int(text) < len(names) or not names):
+            ids.append(int(text))
+        else:
+            raise UsageError(
+                "option classes names a class that the model does not have",
+                got=text,
+                expected=", ".join(names[:20]) + (", ..." if len(names) > 20 else ""),
+            )
+    return tuple(ids)

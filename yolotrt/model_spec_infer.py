@@ -1,0 +1,195 @@
+"""Work out a `ModelSpec` from what a file holds: yolotrt's own entry, Ultralytics' metadata, or only shapes."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolotrt.errors import ModelError
+from yolotrt.model_spec import BatchRange, Head, LetterboxRule, ModelSpec, Precision, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+METADATA_KEY = "yolotrt"
+"""The `metadata_props` entry that holds `ModelSpec.to_dict()` as JSON."""
+
+_DYNAMIC_BATCH = BatchRange(min=1, opt=1, max=64)
+# A tensor of K final detections has at most this many rows; one of anchors has more (the smallest YOLO input, 32 by
+# 32 pixels, has 21, but then the rows are not six numbers long).
+_MAX_FINAL_DETECTIONS = 1000
+
+
+def infer_spec(
+    *,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    metadata: Mapping[str, str],
+    where: str,
+    precision: Precision = "fp32",
+) -> ModelSpec:
+    """Describe a model by its tensors and metadata.
+
+    Args:
+        inputs, outputs: as the file declares them, in order.
+        metadata: ONNX `metadata_props`, or Ultralytics' plan header with its values as text.
+        where: the file, for errors.
+        precision: of the graph's arithmetic, where nothing in the metadata says it.
+
+    Raises:
+        ModelError: not a YOLO detection model, or of a task that yolotrt does not run.
+    """
+    if METADATA_KEY in metadata:
+        return _own_spec(metadata[METADATA_KEY], where)
+    task = metadata.get("task", "detect")
+    if task != "detect":
+        raise ModelError(f"{where}: a YOLO of a task that yolotrt does not run", got=f"task {task}", expected="detect")
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (3, None):
+        raise _not_a_yolo(where, f"inputs {_shapes(inputs)}", "one picture input of shape (N, 3, H, W)")
+    if not outputs or len(outputs[0].shape) != 3:
+        raise _not_a_yolo(where, f"outputs {_shapes(outputs)}", "a first output of rank 3")
+    names = _names(metadata, where)
+    head = _head(outputs[0].shape, metadata, len(names) if names else None)
+    if head is None:
+        raise _not_a_yolo(where, f"outputs {_shapes(outputs)}", "boxes and class scores of a YOLO head")
+    stride = int(_literal(metadata, "stride", 32, where))
+    return ModelSpec(
+        head=head,
+        names=names or tuple(str(i) for i in range(_class_count(outputs[0].shape, head))),
+        stride=stride,
+        imgsz=_imgsz(inputs[0], metadata, where),
+        batch=_batch(inputs[0]),
+        letterbox=_letterbox(inputs[0], head),
+        input=inputs[0],
+        outputs=tuple(outputs),
+        precision=precision,
+    )
+
+
+def read_onnx_spec(model: Path | onnx.ModelProto, *, where: str | None = None) -> ModelSpec:
+    """The `ModelSpec` of an ONNX file or a loaded model. Raises ModelError where it is not a YOLO."""
+    import onnx
+
+    if isinstance(model, Path):
+        where = where or str(model)
+        model = load_onnx(model)
+    graph = model.graph
+    constants = {i.name for i in graph.initializer}
+    half = any(i.data_type == onnx.TensorProto.FLOAT16 for i in graph.initializer)
+    return infer_spec(
+        inputs=[_tensor(v) for v in graph.input if v.name not in constants],
+        outputs=[_tensor(v) for v in graph.output],
+        metadata={p.key: p.value for p in model.metadata_props},
+        where=where or "the ONNX model",
+        precision="fp16" if half else "fp32",
+    )
+
+
+def load_onnx(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file. Raises ModelError where it is missing, empty or not ONNX."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path)
+    except FileNotFoundError as e:
+        raise ModelError(f"{path}: no such file") from e
+    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as e:
+        raise ModelError(f"{path}: not a readable ONNX file ({type(e).__name__})") from e
+    if not model.graph.node:
+        raise ModelError(f"{path}: not an ONNX model", got="a file without a graph")
+    return model
+
+
+def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
+    import onnx
+
+    tensor = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim)
+    return TensorSpec(
+        name=value.name, dtype=str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name), shape=shape
+    )
+
+
+def _own_spec(text: str, where: str) -> ModelSpec:
+    try:
+        data = json.loads(text)
+    except ValueError as e:
+        raise ModelError(f"{where}: damaged {METADATA_KEY} metadata", remedy="Export the model again.") from e
+    return ModelSpec.from_dict(data, where=where)
+
+
+def _not_a_yolo(where: str, got: str, expected: str) -> ModelError:
+    return ModelError(f"{where}: not a YOLO detection model", got=got, expected=expected)
+
+
+def _shapes(tensors: Sequence[TensorSpec]) -> str:
+    if not tensors:
+        return "none"
+    shown = [f"{t.name} ({', '.join('?' if d is None else str(d) for d in t.shape)})" for t in tensors[:4]]
+    return "; ".join(shown) + (f" and {len(tensors) - 4} more" if len(tensors) > 4 else "")
+
+
+def _literal(metadata: Mapping[str, str], key: str, default: Any, where: str) -> Any:
+    if key not in metadata:
+        return default
+    try:
+        return ast.literal_eval(metadata[key])
+    except (ValueError, SyntaxError) as e:
+        raise ModelError(f"{where}: unreadable metadata {key}", got=repr(metadata[key][:80])) from e
+
+
+def _names(metadata: Mapping[str, str], where: str) -> tuple[str, ...] | None:
+    names = _literal(metadata, "names", None, where)
+    if isinstance(names, Mapping):
+        highest = max((int(i) for i in names), default=-1)
+        by_id = {int(i): str(n) for i, n in names.items()}
+        return tuple(by_id.get(i, str(i)) for i in range(highest + 1))
+    return tuple(str(n) for n in names) if names else None
+
+
+def _head(shape: tuple[int | None, ...], metadata: Mapping[str, str], nc: int | None) -> Head | None:
+    """Which head gives an output of this shape; None where no YOLO does."""
+    _, rows, columns = shape
+    if metadata.get("end2end") == "True":
+        return "end_to_end" if columns == 6 else None
+    if metadata.get("head") == "RTDETRDecoder":
+        return "detr" if columns == 6 else None
+    if nc is not None and rows == 4 + nc:
+        return "anchor_free"
+    if columns == 6 and rows is not None and rows <= _MAX_FINAL_DETECTIONS:
+        return "end_to_end"
+    if nc is not None:
+        return "objectness" if columns == 5 + nc else None
+    # Without names only the proportions speak: there are always more anchors than channels.
+    if rows is not None and rows > 4 and (columns is None or columns > rows):
+        return "anchor_free"
+    return "objectness" if columns is not None and columns > 5 else None
+
+
+def _class_count(shape: tuple[int | None, ...], head: Head) -> int:
+    _, rows, columns = shape
+    if head == "anchor_free":
+        return (rows or 4) - 4
+    # End-to-end outputs hold class numbers, not one score per class: their names stay unknown.
+    return (columns or 5) - 5 if head == "objectness" else 0
+
+
+def _imgsz(tensor: TensorSpec, metadata: Mapping[str, str], where: str) -> tuple[int, int]:
+    declared = _literal(metadata, "imgsz", 640, where)
+    height, width = (declared, declared) if isinstance(declared, int) else (int(declared[0]), int(declared[-1]))
+    return tensor.shape[2] or height, tensor.shape[3] or width
+
+
+def _batch(tensor: TensorSpec) -> BatchRange:
+    size = tensor.shape[0]
+    return _DYNAMIC_BATCH if size is None else BatchRange(min=size, opt=size, max=size)
+
+
+def _letterbox(tensor: TensorSpec, head: Head) -> LetterboxRule:
+    if head == "detr":
+        return LetterboxRule(resize="stretch")
+    return LetterboxRule(resize="minimal" if None in tensor.shape[2:] else "fit")
