@@ -1,0 +1,128 @@
+"""The contract that every source keeps: frames in order, and what is known of them beforehand."""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from yolotrt.errors import SourceError
+from yolotrt.types import Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceInfo:
+    """What is known of a source before its first frame.
+
+    Attributes:
+        kind: name in the kind table: `pictures`, `video`, `arrays`; `several` for a sequence of sources.
+        name: for people: a path, or "12 pictures".
+        size: (height, width) in pixels as its frames come, rotation applied; None where they differ or are not known.
+        fps: average frames per second; None for pictures and where the file does not say.
+        frames: number of frames; None where the file does not say. A damaged file may hold fewer.
+        time_base: the unit of its time stamps in seconds; None for pictures.
+    """
+
+    kind: str
+    name: str
+    size: tuple[int, int] | None = None
+    fps: Fraction | None = None
+    frames: int | None = None
+    time_base: Fraction | None = None
+
+
+class Source(abc.ABC):
+    """An iterable of `Frame`, usable as a context manager; each iteration starts again at the first frame.
+
+    Damage that is not the end of everything (one bad picture among many, a video cut short) does not stop the
+    iteration: `on_problem` is called with it, in the iterating thread. By default it is logged as a warning.
+
+    Attributes:
+        info: what is known beforehand.
+        on_problem: called with each such SourceError.
+    """
+
+    def __init__(self, info: SourceInfo) -> None:
+        self.info = info
+        self.on_problem: Callable[[SourceError], None] = _log_problem
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files it reads, so that no output takes the place of one."""
+        return ()
+
+    def info_of(self, source_id: str) -> SourceInfo:  # noqa: ARG002 (only a sequence of sources looks at it)
+        """What is known of the source of a frame, by `Frame.source_id`."""
+        return self.info
+
+    @abc.abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames in order. Raises SourceError where there is nothing to go on with."""
+
+    def close(self) -> None:  # noqa: B027 (most sources hold nothing open between iterations)
+        """Let go of files. Calling it again does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class SeveralSources(Source):
+    """Sources one after the other. One that fails is reported as a problem, and the next one follows."""
+
+    def __init__(self, parts: tuple[Source | SourceError, ...]) -> None:
+        """Args: parts: the sources, and in place of those that could not be opened, why."""
+        self.parts = parts
+        infos = [p.info for p in parts if isinstance(p, Source)]
+        counts = [i.frames for i in infos]
+        known = [c for c in counts if c is not None]
+        super().__init__(
+            SourceInfo(
+                kind="several",
+                name=f"{len(parts)} sources",
+                frames=sum(known) if len(known) == len(counts) else None,
+            )
+        )
+        self._infos = {p.info.name: p.info for p in parts if isinstance(p, Source)}
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(path for part in self.parts if isinstance(part, Source) for path in part.paths)
+
+    def info_of(self, source_id: str) -> SourceInfo:
+        # Pictures are no part by themselves and have nothing to tell beyond what their kind says.
+        return self._infos.get(source_id, SourceInfo(kind="pictures", name=source_id))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for part in self.parts:
+            if isinstance(part, SourceError):
+                self.on_problem(part)
+                continue
+            part.on_problem = self.on_problem
+            try:
+                yield from part
+            except SourceError as e:
+                self.on_problem(e)
+
+    def close(self) -> None:
+        for part in self.parts:
+            if isinstance(part, Source):
+                part.close()
+
+
+def _log_problem(error: SourceError) -> None:
+    _logger.warning("%s", error)

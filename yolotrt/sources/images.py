@@ -1,0 +1,163 @@
+"""Pictures: files of any kind that OpenCV reads, and arrays in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from yolotrt.errors import SourceError, UsageError
+from yolotrt.sources.base import Source, SourceInfo
+from yolotrt.types import Frame, ImageU8
+
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .tif .tiff .jp2 .avif .ppm .pgm .pbm .pnm .mpo".split()  # noqa: SIM905
+)
+"""What a picture's name ends in, in lower case."""
+
+
+class ImagesSource(Source):
+    """Picture files, in the order given. A bad one among several is a problem; a single bad one raises."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+        name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} pictures"
+        super().__init__(SourceInfo(kind="pictures", name=name, frames=len(paths)))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return self._paths
+
+    def __iter__(self) -> Iterator[Frame]:
+        for path in self._paths:
+            started = time.perf_counter()
+            try:
+                pixels = read_image(path)
+            except SourceError as e:
+                if len(self._paths) == 1:
+                    raise
+                self.on_problem(e)
+                continue
+            yield Frame(pixels=pixels, source_id=str(path), index=0, decode_s=time.perf_counter() - started)
+
+
+class ArraysSource(Source):
+    """Pictures in memory: BGR `uint8 [H, W, 3]`. Their source ids are `array-0`, `array-1`, ..."""
+
+    def __init__(self, arrays: Sequence[ImageU8]) -> None:
+        for array in arrays:
+            if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+                raise UsageError(
+                    "not a picture",
+                    got=f"an array of {array.dtype} {array.shape}",
+                    expected="uint8 (H, W, 3) in BGR",
+                    remedy="Convert it with cv2.cvtColor, as cv2.imread gives pictures.",
+                )
+        self._arrays = tuple(arrays)
+        super().__init__(SourceInfo(kind="arrays", name=f"{len(arrays)} arrays", frames=len(arrays)))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number, array in enumerate(self._arrays):
+            yield Frame(pixels=np.ascontiguousarray(array), source_id=f"array-{number}", index=0)
+
+
+def read_image(path: Path) -> ImageU8:
+    """Read a picture file as BGR `uint8 [H, W, 3]`.
+
+    EXIF rotation is applied, alpha dropped, grey and CMYK converted, and of 16 bits the upper 8 kept.
+
+    Raises:
+        SourceError: missing, empty, truncated, or not a picture.
+    """
+    try:
+        data = path.read_bytes()  # and not cv2.imread, which cannot open every Unicode path on Windows
+    except OSError as e:
+        what = "no such file" if isinstance(e, FileNotFoundError) else e.strerror or str(e)
+        raise SourceError(f"{path}: cannot read the picture: {what}") from e
+    if not data:
+        raise SourceError(f"{path}: the picture is empty (zero bytes)", remedy="Copy or download it again.")
+    if is_truncated(data):
+        raise SourceError(
+            f"{path}: the picture is cut short", got=f"{len(data)} bytes", remedy="Copy or download it again."
+        )
+    pixels = _decode(data)
+    if pixels is None:
+        raise SourceError(f"{path}: not a picture, or a damaged one", expected="JPEG, PNG, BMP, WebP, TIFF, ...")
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise SourceError(f"{path}: unsupported sample type", got=pixels.dtype, expected="8 or 16 bits per channel")
+    return np.ascontiguousarray(pixels)
+
+
+def is_truncated(data: bytes) -> bool:
+    """Whether the file's own structure says that its end is missing.
+
+    OpenCV before 5.0 fills what is missing of a JPEG or PNG with grey or black and does not say so.
+    """
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_is_truncated(data)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return data.rfind(b"IEND") < 0
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if data.startswith(b"BM") and len(data) >= 34:
+        return _bmp_is_truncated(data)
+    return False
+
+
+def _jpeg_is_truncated(data: bytes) -> bool:
+    """Walk the segments to the start of the scan; behind it only the picture's own end marker can be FF D9.
+
+    (Before it, the thumbnail in the EXIF segment brings an end marker of its own.)
+    """
+    position = 2
+    while position + 4 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, position)
+        if marker == 0xFFDA:
+            return data.rfind(b"\xff\xd9", position) < 0
+        if marker == 0xFFFF:  # fill byte
+            position += 1
+        elif marker >> 8 != 0xFF:
+            return False  # not cut but damaged: the decoder's to judge
+        else:
+            position += 2 + length
+    return True
+
+
+def _bmp_is_truncated(data: bytes) -> bool:
+    offset, width, height = struct.unpack_from("<I4xii", data, 10)
+    bits, compression = struct.unpack_from("<HI", data, 28)
+    if compression not in (0, 3):
+        return False  # run lengths: the size is not known beforehand
+    size: int = offset + (width * bits + 31) // 32 * 4 * abs(height)
+    return len(data) < size
+
+
+def _decode(data: bytes) -> ImageU8 | None:
+    with _quiet_opencv():
+        try:
+            # ANYDEPTH, since OpenCV scales 16-bit TIFF to 8 bits in another way than 16-bit PNG.
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        except cv2.error:
+            return None
+    return pixels  # type: ignore[return-value]  # None for what it cannot read, whatever the stubs say
+
+
+@contextlib.contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV's own log lines about bad pictures off standard error; yolotrt reports them itself."""
+    logging = getattr(cv2.utils, "logging", None)
+    if logging is None:
+        yield
+        return
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)

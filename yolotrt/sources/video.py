@@ -1,0 +1,267 @@
+"""Video files, decoded on the CPU through PyAV (FFmpeg)."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from yolotrt.errors import MissingExtraError, SourceError
+from yolotrt.sources.base import Source, SourceInfo
+from yolotrt.types import Frame, ImageU8
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.reformatter import VideoReformatter
+    from av.video.stream import VideoStream
+
+SUFFIXES = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .wmv .flv .ogv .3gp .gif .h264 .h265 .hevc".split()  # noqa: SIM905
+)
+"""What a video's name ends in, in lower case."""
+
+_DEFAULT_TIME_BASE = Fraction(1, 90_000)
+
+
+class VideoSource(Source):
+    """The frames of a video file, each once, in the order and at the times they are shown.
+
+    Rotation and mirroring of the file's display matrix are applied; the colour matrix and range that the file names
+    are used (BT.601, limited range, where it names none, as FFmpeg does). A file that ends before its time, or with
+    packets that cannot be decoded, gives what can be read; then that is reported as a problem.
+
+    Raises:
+        SourceError: missing, not a video, or (while iterating) without a single frame.
+        MissingExtraError: PyAV is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _opened(path) as (container, stream):
+            rotated = _probe_orientation(container, stream)
+            height, width = stream.height, stream.width
+            super().__init__(
+                SourceInfo(
+                    kind="video",
+                    name=str(path),
+                    size=(width, height) if rotated.transpose else (height, width),
+                    fps=stream.average_rate or stream.guessed_rate,
+                    frames=_frame_count(container, stream),
+                    time_base=stream.time_base,
+                )
+            )
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return (self._path,)
+
+    def __iter__(self) -> Iterator[Frame]:
+        from av.video.reformatter import VideoReformatter
+
+        reformatter = VideoReformatter()
+        with _opened(self._path) as (container, stream):
+            health = _Health(container, stream)
+            first_pts: int | None = None
+            count = 0
+            decoded = _decode(container, stream, health)
+            while True:
+                started = time.perf_counter()
+                frame = next(decoded, None)
+                if frame is None:
+                    break
+                if first_pts is None:
+                    first_pts = frame.pts or 0
+                pixels = _to_bgr(frame, reformatter)
+                yield Frame(
+                    pixels=pixels,
+                    source_id=str(self._path),
+                    index=count,
+                    timestamp_s=self._timestamp(frame, first_pts, count),
+                    decode_s=time.perf_counter() - started,
+                )
+                count += 1
+            self._judge(count, health)
+
+    def _timestamp(self, frame: av.VideoFrame, first_pts: int, index: int) -> float:
+        if frame.pts is None:  # raw H.264 and old AVI files carry no times
+            return float(index / (self.info.fps or 25))
+        return float((frame.pts - first_pts) * (frame.time_base or _DEFAULT_TIME_BASE))
+
+    def _judge(self, count: int, health: _Health) -> None:
+        if count == 0:
+            raise SourceError(f"{self._path}: the video has no frames", remedy="Copy or download it again.")
+        what = health.verdict()
+        if what:
+            self.on_problem(
+                SourceError(
+                    f"{self._path}: the video {what}; the {count} frames that could be read are kept",
+                    remedy="Copy or download it again.",
+                )
+            )
+
+
+@dataclass(frozen=True)
+class _Orientation:
+    """How decoded pixels become what is shown: transpose first, then mirror."""
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> _Orientation:
+        """From the display matrix, rounded to quarter turns. Its first two rows map x, y to (ax + cy, bx + dy)."""
+        # `frame.rotation` would not tell mirrored pictures, which front cameras make.
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
+        if data is None:
+            return cls()
+        a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(data), np.int32)[:5])
+        if abs(a) >= abs(b):
+            return cls(flip_x=a < 0, flip_y=d < 0)
+        return cls(transpose=True, flip_x=c < 0, flip_y=b < 0)
+
+    def apply(self, pixels: ImageU8) -> ImageU8:
+        if self.transpose:
+            pixels = cv2.transpose(pixels)  # type: ignore[assignment]
+        if self.flip_x or self.flip_y:
+            pixels = cv2.flip(pixels, -1 if self.flip_x and self.flip_y else int(self.flip_x))  # type: ignore[assignment]
+        return pixels
+
+
+class _Health:
+    """Watches the packets of a video for signs that its end, or something in between, is missing."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self._container, self._stream = container, stream
+        self.packets = self.damaged = 0
+        self.cut = _index_passes_end(container, stream)
+        self.end_s = 0.0
+
+    def saw(self, packet: av.Packet[VideoStream]) -> None:
+        self.packets += 1
+        self.cut |= packet.is_corrupt
+        if packet.pts is not None and packet.time_base is not None:
+            self.end_s = max(self.end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+
+    def verdict(self) -> str:
+        """What is wrong, as the end of a sentence; empty if nothing is."""
+        if self.cut or self._falls_short():
+            return "is cut short"
+        return f"is damaged ({self.damaged} packets cannot be decoded)" if self.damaged else ""
+
+    def _falls_short(self) -> bool:
+        # MP4 counts frames that an edit list hides, so only its index (checked above) tells.
+        if "mp4" not in self._container.format.name and self.packets < self._stream.frames:
+            return True
+        stated = _seconds(self._stream.metadata.get("DURATION", ""))  # Matroska
+        frame_s = float(1 / (self._stream.average_rate or 25))
+        return stated is not None and self.end_s < stated - max(2 * frame_s, 0.1)
+
+
+def _decode(container: InputContainer, stream: VideoStream, health: _Health) -> Iterator[av.VideoFrame]:
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            health.cut = True
+            packet = None
+        if packet is None:
+            break
+        if packet.size:
+            health.saw(packet)
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            health.damaged += 1
+
+
+def _to_bgr(frame: av.VideoFrame, reformatter: VideoReformatter) -> ImageU8:
+    """The frame as shown, BGR `uint8 [H, W, 3]`, C-contiguous."""
+    # One thread: the reader runs beside the model and the encoder, which need the other cores more.
+    bgr = reformatter.reformat(frame, format="bgr24", threads=1)
+    return np.ascontiguousarray(_Orientation.of(frame).apply(_view(bgr)))
+
+
+def _view(bgr: av.VideoFrame) -> ImageU8:
+    """The pixels without a copy, which would cost 1 ms at 1080p; the view keeps the frame's memory alive."""
+    plane = bgr.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8)[: plane.line_size * bgr.height]
+    return rows.reshape(bgr.height, plane.line_size)[:, : bgr.width * 3].reshape(bgr.height, bgr.width, 3)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    try:
+        import av
+    except ImportError as e:
+        raise MissingExtraError("av", "video", needed_for=f"reading the video {path}") from e
+    try:
+        if path.stat().st_size == 0:
+            raise SourceError(f"{path}: the video is empty (zero bytes)", remedy="Copy or download it again.")
+        container = av.open(str(path), metadata_errors="replace")
+    except av.FFmpegError as e:
+        raise SourceError(f"{path}: not a video, or a damaged one ({e.strerror})") from e
+    except OSError as e:
+        what = "no such file" if isinstance(e, FileNotFoundError) else e.strerror or str(e)
+        raise SourceError(f"{path}: cannot read the video: {what}") from e
+    with container:
+        streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+        if not streams or not streams[0].width:
+            raise SourceError(f"{path}: the file has no video stream", got=_kinds(container))
+        streams[0].thread_type = "AUTO"
+        yield container, streams[0]
+
+
+def _kinds(container: InputContainer) -> str:
+    return ", ".join(sorted({s.type for s in container.streams})) or "no streams at all"
+
+
+def _probe_orientation(container: InputContainer, stream: VideoStream) -> _Orientation:
+    import av
+
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            with contextlib.suppress(av.FFmpegError):
+                for frame in packet.decode():
+                    return _Orientation.of(frame)
+    return _Orientation()
+
+
+def _frame_count(container: InputContainer, stream: VideoStream) -> int | None:
+    if stream.frames:
+        return stream.frames
+    seconds = _seconds(stream.metadata.get("DURATION", ""))
+    if seconds is None and stream.duration and stream.time_base:
+        seconds = float(stream.duration * stream.time_base)
+    if seconds is None and container.duration:
+        seconds = container.duration / 1_000_000  # FFmpeg's AV_TIME_BASE
+    return round(seconds * stream.average_rate) if seconds and stream.average_rate else None
+
+
+def _index_passes_end(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the file's index names packets behind the file's end."""
+    entries: Any = getattr(stream, "index_entries", ())  # PyAV 16 and later
+    if not len(entries):
+        return False
+    last = entries[len(entries) - 1]
+    return bool(last.pos + last.size > container.size > 0)
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds of "HH:MM:SS.fraction"; None for anything else."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return None
