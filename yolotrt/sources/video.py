@@ -69,7 +69,9 @@ class VideoSource(Source):
         reformatter = VideoReformatter()
         with _opened(self._path) as (container, stream):
             health = _Health(container, stream)
-            first_pts: int | None = None
+            # AVI stores no presentation times: FFmpeg passes the order of decoding off as one.
+            stored = "dts" if container.format.name == "avi" else "pts"
+            first: int | None = None
             count = 0
             decoded = _decode(container, stream, health)
             while True:
@@ -77,23 +79,24 @@ class VideoSource(Source):
                 frame = next(decoded, None)
                 if frame is None:
                     break
-                if first_pts is None:
-                    first_pts = frame.pts or 0
+                ticks: int | None = getattr(frame, stored)
+                if first is None:
+                    first = ticks
                 pixels = _to_bgr(frame, reformatter)
                 yield Frame(
                     pixels=pixels,
                     source_id=str(self._path),
                     index=count,
-                    timestamp_s=self._timestamp(frame, first_pts, count),
+                    timestamp_s=self._seconds(ticks, first, count),
                     decode_s=time.perf_counter() - started,
                 )
                 count += 1
             self._judge(count, health)
 
-    def _timestamp(self, frame: av.VideoFrame, first_pts: int, index: int) -> float:
-        if frame.pts is None:  # raw H.264 and old AVI files carry no times
+    def _seconds(self, ticks: int | None, first: int | None, index: int) -> float:
+        if ticks is None or first is None:  # raw H.264 carries no times at all
             return float(index / (self.info.fps or 25))
-        return float((frame.pts - first_pts) * (frame.time_base or _DEFAULT_TIME_BASE))
+        return float((ticks - first) * (self.info.time_base or _DEFAULT_TIME_BASE))
 
     def _judge(self, count: int, health: _Health) -> None:
         if count == 0:
