@@ -1,0 +1,92 @@
+"""Which back-end is taken, and that a fallback is always said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.tiny_models import tiny_yolo
+from yolotrt.backends import BackendName, open_backend
+from yolotrt.errors import FallbackRefusedError, UsageError, YolotrtError
+from yolotrt.files import sha256_of
+from yolotrt.manifest import FileRecord, Manifest, PlanRecord
+from yolotrt.model_files import find_model_files
+from yolotrt.model_spec_infer import read_onnx_spec
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle whose plan is built for a TensorRT that does not exist."""
+    folder = tmp_path / "m-fp32"
+    onnx = tiny_yolo(folder / "m.onnx")
+    plan = folder / "m.engine"
+    plan.write_bytes(b"ftrt" + bytes(1000))
+    Manifest(
+        name="m",
+        created="2026-01-01T00:00:00Z",
+        yolotrt="0.1.0",
+        spec=read_onnx_spec(onnx),
+        source=FileRecord(file="m.pt", sha256="0" * 64),
+        precision_asked="fp32",
+        inputs_digest="0" * 64,
+        onnx=FileRecord(file=onnx.name, sha256=sha256_of(onnx)),
+        plan=PlanRecord(file=plan.name, sha256=sha256_of(plan), flavour="tensorrt", version="7.0.0"),
+    ).write(folder / "m.json")
+    return folder
+
+
+def test_auto_takes_openvino_for_onnx(tmp_path: Path) -> None:
+    with open_backend(find_model_files(tiny_yolo(tmp_path / "m.onnx"))) as backend:
+        assert backend.info.backend == "openvino"
+        assert backend.info.note == ""
+
+
+def test_the_asked_one(tmp_path: Path) -> None:
+    with open_backend(find_model_files(tiny_yolo(tmp_path / "m.onnx")), backend="onnxruntime", device="cpu") as backend:
+        assert backend.info.backend == "onnxruntime"
+
+
+def test_a_bundle_falls_back_visibly(bundle: Path) -> None:
+    for spelled in (bundle, bundle / "m.json"):
+        with open_backend(find_model_files(spelled)) as backend:
+            assert backend.info.backend == "openvino"
+            assert backend.info.note.startswith("not tensorrt: ")
+            assert backend.info.note in str(backend.info)
+
+
+def test_strict_refuses_the_fallback(bundle: Path) -> None:
+    with pytest.raises(FallbackRefusedError, match="strict forbids"):
+        open_backend(find_model_files(bundle), strict=True)
+    with open_backend(find_model_files(bundle), strict=True, device="cpu") as backend:
+        assert backend.info.device == "cpu", "asking for the CPU is no fallback"
+
+
+def test_a_plan_alone_has_nothing_to_fall_back_to(bundle: Path) -> None:
+    with pytest.raises(YolotrtError) as e:
+        open_backend(find_model_files(bundle / "m.engine"))
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "backend", "device"),
+    [
+        ("m.onnx", "mystery", "auto"),
+        ("m.onnx", "auto", "tpu"),
+        ("m.onnx", "auto", "cuda:x"),
+        ("m.onnx", "auto", "cuda"),
+        ("m.onnx", "tensorrt", "auto"),
+        ("m.onnx", "openvino", "cuda:0"),
+        ("m.engine", "auto", "cpu"),
+        ("m.engine", "onnxruntime", "auto"),
+    ],
+)
+def test_wrong_calls(bundle: Path, model: str, backend: BackendName, device: str) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        open_backend(find_model_files(bundle / model), backend=backend, device=device)
+
+
+def test_a_bundle_with_a_missing_file(bundle: Path) -> None:
+    (bundle / "m.engine").unlink()
+    with pytest.raises(YolotrtError, match=r"names m\.engine, which is missing"):
+        find_model_files(bundle)

@@ -1,0 +1,87 @@
+"""The one result type."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from yolotrt import Detections
+
+BOXES = Detections(
+    xyxy=np.array([[1, 2, 11, 22], [0, 0, 5, 5]], np.float32),
+    confidence=np.array([0.9, 0.5], np.float32),
+    class_id=np.array([1, 7]),
+    names=("cat", "dog"),
+    size=(50, 60),
+)
+
+
+def test_reading() -> None:
+    assert len(BOXES) == 2
+    assert BOXES.labels == ["dog", "7"]
+    assert [(b.tolist(), round(c, 3), i) for b, c, i in BOXES] == [([1, 2, 11, 22], 0.9, 1), ([0, 0, 5, 5], 0.5, 7)]
+    assert len(Detections.empty(names=("cat",), size=(4, 5))) == 0
+
+
+def test_subsets() -> None:
+    assert BOXES[BOXES.confidence > 0.6].labels == ["dog"]
+    assert BOXES[1:].labels == ["7"]
+    assert BOXES[[1, 0]].labels == ["7", "dog"]
+    with pytest.raises(IndexError, match="a slice, a mask or a list"):
+        BOXES[np.zeros((2, 2), bool)]
+
+
+def test_arrays_are_read_only() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        BOXES.xyxy[0, 0] = 5
+
+
+def test_wrong_shapes_and_dtypes() -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Detections(
+            xyxy=np.zeros((2, 4), np.float32),
+            confidence=np.zeros(3, np.float32),
+            class_id=np.zeros(2, np.int64),
+            names=(),
+            size=(1, 1),
+        )
+    with pytest.raises(ValueError, match="got dtype float64, expected float32"):
+        Detections(
+            xyxy=np.zeros((0, 4)),  # type: ignore[arg-type]
+            confidence=np.zeros(0, np.float32),
+            class_id=np.zeros(0, np.int64),
+            names=(),
+            size=(1, 1),
+        )
+
+
+def test_to_dict_is_json() -> None:
+    data = json.loads(json.dumps(BOXES.to_dict()))
+    assert data["size"] == [50, 60]
+    assert data["boxes"][0] == {"xyxy": [1, 2, 11, 22], "confidence": 0.9, "class_id": 1, "name": "dog"}
+
+
+def test_to_coco() -> None:
+    rows = BOXES[:1].to_coco(42, category_ids=(10, 20))
+    assert rows == [{"image_id": 42, "category_id": 20, "bbox": [1, 2, 10, 20], "score": pytest.approx(0.9)}]
+    assert BOXES.to_coco(1)[1]["category_id"] == 7
+
+
+def test_to_supervision() -> None:
+    supervision = pytest.importorskip("supervision")
+    found = BOXES.to_supervision()
+    assert isinstance(found, supervision.Detections)
+    np.testing.assert_array_equal(found.xyxy, BOXES.xyxy)
+    assert found.data["class_name"].tolist() == ["dog", "7"]
+    found.xyxy[0, 0] = 99  # its own copy
+    assert BOXES.xyxy[0, 0] == 1
+
+
+def test_plot_draws_on_a_copy() -> None:
+    image = np.zeros((50, 60, 3), np.uint8)
+    drawn = BOXES.plot(image)
+    assert drawn.shape == image.shape
+    assert drawn.any()
+    assert not image.any()
