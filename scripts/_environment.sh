@@ -74,11 +74,11 @@ print(hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:]
     fi
     rm -f "$stamp" # an interrupted installation is begun again
     echo "Installing yolotrt[$_extras] (the first time takes some minutes) ..."
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check -e ".[$_extras]" -c constraints.txt ||
+    "$PYTHON" -m pip install -qq --disable-pip-version-check -e ".[$_extras]" -c constraints.txt ||
         _fail "pip could not install yolotrt[$_extras]; its own message stands above."
     # Ultralytics brings the OpenCV that needs desktop libraries, over the one that needs none.
     if ! "$PYTHON" -c 'import cv2' >/dev/null 2>&1; then
-        "$PYTHON" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+        "$PYTHON" -m pip install -qq --disable-pip-version-check --force-reinstall --no-deps \
             opencv-python-headless -c constraints.txt || _fail "pip could not install opencv-python-headless."
     fi
     echo "$wanted" >"$stamp"
