@@ -1,0 +1,83 @@
+"""GPUs: how many there are, what they are, and work in the context of one of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from yolotrt.cuda.driver import check, driver, translated
+from yolotrt.errors import CudaError, MissingExtraError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One GPU. Holds no CUDA object, so it may be used from any thread.
+
+    Attributes:
+        index: CUDA's number of it, as `CUDA_VISIBLE_DEVICES` orders them.
+        name: `NVIDIA H200`.
+        compute_capability: `9.0`.
+        memory_bytes: in all.
+    """
+
+    index: int
+    name: str
+    compute_capability: str
+    memory_bytes: int
+
+    @classmethod
+    def open(cls, index: int = 0) -> Device:
+        """The GPU number `index`.
+
+        Raises:
+            MissingExtraError: the CUDA packages are not installed.
+            CudaError: no driver, or no such GPU.
+        """
+        api = driver()
+        count = check(api.cuDeviceGetCount(), "the GPUs cannot be counted")
+        if not 0 <= index < count:
+            raise CudaError(
+                f"there is no GPU number {index}",
+                got=f"{count} GPU{'' if count == 1 else 's'}",
+                expected=f"--device cuda:0 to cuda:{count - 1}" if count > 1 else "--device cuda:0 or cpu",
+                remedy=None if count else "Check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu.",
+            )
+        from cuda.core import Device as CoreDevice
+
+        with translated(f"GPU {index} cannot be opened"):
+            gpu = CoreDevice(index)
+            capability = gpu.compute_capability
+            handle = check(api.cuDeviceGet(index), f"GPU {index} cannot be opened")
+            memory = check(api.cuDeviceTotalMem(handle), f"the memory of GPU {index} cannot be read")
+            return cls(
+                index=index,
+                name=str(gpu.name),
+                compute_capability=f"{capability.major}.{capability.minor}",
+                memory_bytes=int(memory),
+            )
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Make this GPU the calling thread's current one; whichever context was current before is put back."""
+        from cuda.core import Device as CoreDevice
+
+        api = driver()
+        before = check(api.cuCtxGetCurrent(), "the current CUDA context cannot be read")
+        with translated(f"GPU {self.index} cannot be used"):
+            CoreDevice(self.index).set_current()
+        try:
+            yield
+        finally:
+            check(api.cuCtxSetCurrent(before), "the CUDA context cannot be put back")
+
+    def __str__(self) -> str:
+        return f"cuda:{self.index} ({self.name})"
+
+
+def device_count() -> int:
+    """How many GPUs can be used; 0 without a driver or without the CUDA packages."""
+    try:
+        return int(check(driver().cuDeviceGetCount(), "the GPUs cannot be counted"))
+    except (CudaError, MissingExtraError):
+        return 0

@@ -1,0 +1,88 @@
+"""The CUDA driver API, with its failures as `CudaError`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from yolotrt.errors import CudaError, MissingExtraError, YolotrtError
+
+_NO_DRIVER = "Install the NVIDIA driver, or use --device cpu."
+_DRIVER_TOO_OLD = "Update the NVIDIA driver, or use --device cpu."
+# What a CUDA error means to somebody who did not write the program, by the name of its code.
+_MEANINGS = {
+    "CUDA_ERROR_NO_DEVICE": (
+        "no usable NVIDIA GPU was found",
+        "Check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu.",
+    ),
+    "CUDA_ERROR_INVALID_DEVICE": ("there is no such GPU", "yolotrt doctor lists the GPUs."),
+    "CUDA_ERROR_OUT_OF_MEMORY": (
+        "out of GPU memory",
+        "Use a smaller batch or input size, or free the GPU: nvidia-smi shows what runs on it.",
+    ),
+    "CUDA_ERROR_STUB_LIBRARY": ("the CUDA driver found is only a stub", _NO_DRIVER),
+    "CUDA_ERROR_INSUFFICIENT_DRIVER": ("the NVIDIA driver is too old", _DRIVER_TOO_OLD),
+    "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": (
+        "the NVIDIA driver's kernel module and its library are of different versions",
+        "Restart the machine after a driver update.",
+    ),
+    "CUDA_ERROR_UNSUPPORTED_PTX_VERSION": ("the NVIDIA driver is too old for this code", _DRIVER_TOO_OLD),
+    "CUDA_ERROR_NO_BINARY_FOR_GPU": ("there is no code for this GPU", "Export the model again for this GPU."),
+}
+
+
+@functools.cache
+def driver() -> Any:
+    """The initialized driver API (`cuda.bindings.driver`).
+
+    Raises:
+        MissingExtraError: its packages are not installed.
+        CudaError: there is no driver, or it cannot start.
+    """
+    try:
+        import cuda.core  # noqa: F401 - both packages or neither: a half installation fails here, not midway
+        from cuda.bindings import driver as api
+    except ImportError as e:
+        raise MissingExtraError("cuda-core", "gpu", needed_for="Running on a GPU") from e
+    with translated("CUDA cannot start"):
+        check(api.cuInit(0), "CUDA cannot start")
+    return api
+
+
+def check(result: tuple[Any, ...], what: str) -> Any:
+    """The value of a driver call. Raises CudaError, saying `what` was tried, for any code but success."""
+    code, *values = result
+    if int(code) != 0:
+        raise _error(code.name, what)
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn what `cuda.core` and `cuda.bindings` raise in the block into CudaError, saying `what` was tried."""
+    try:
+        yield
+    except YolotrtError:
+        raise
+    except Exception as e:
+        if not type(e).__module__.startswith("cuda."):
+            raise
+        # cuda.core puts the code's name first ("CUDA_ERROR_OUT_OF_MEMORY: ..."); the loader of libcuda has no code.
+        if type(e).__name__ == "DynamicLibNotFoundError":
+            raise CudaError(f"{what}: no NVIDIA driver was found", remedy=_NO_DRIVER) from e
+        name = next((name for name in _MEANINGS if name in str(e)), None)
+        raise (_error(name, what) if name else CudaError(f"{what}: {e}")) from e
+
+
+def driver_version() -> tuple[int, int]:
+    """The newest CUDA version that the driver runs, such as (13, 0). Raises as `driver` does."""
+    api = driver()
+    version = check(api.cuDriverGetVersion(), "the driver's version cannot be read")
+    return version // 1000, version % 1000 // 10
+
+
+def _error(name: str, what: str) -> CudaError:
+    meaning, remedy = _MEANINGS.get(name, (name, None))
+    return CudaError(f"{what}: {meaning}", remedy=remedy)
