@@ -80,8 +80,8 @@ def read_onnx_spec(model: Path | onnx.ModelProto, *, where: str | None = None) -
     constants = {i.name for i in graph.initializer}
     half = any(i.data_type == onnx.TensorProto.FLOAT16 for i in graph.initializer)
     return infer_spec(
-        inputs=[_tensor(v) for v in graph.input if v.name not in constants],
-        outputs=[_tensor(v) for v in graph.output],
+        inputs=[tensor_spec(v) for v in graph.input if v.name not in constants],
+        outputs=[tensor_spec(v) for v in graph.output],
         metadata={p.key: p.value for p in model.metadata_props},
         where=where or "the ONNX model",
         precision="fp16" if half else "fp32",
@@ -104,10 +104,13 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
+def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """An input or output as the graph declares it. What is no tensor (a list, a map) has the dtype `unknown`."""
     import onnx
 
     tensor = value.type.tensor_type
+    if not tensor.elem_type:
+        return TensorSpec(name=value.name, dtype="unknown", shape=())
     shape = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim)
     return TensorSpec(
         name=value.name, dtype=str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name), shape=shape
