@@ -85,7 +85,7 @@ class Dice:
         """Noise of mean 0 and standard deviation 1, close to normal: the sum of four bytes, which is exact."""
         parts = self.octets(4, *shape).astype(np.int32)
         total = parts[0] + parts[1] + parts[2] + parts[3] - 510
-        return total.astype(np.float32) * np.float32(1 / 147.8)
+        return np.asarray(total.astype(np.float32) * np.float32(1 / 147.8), np.float32)
 
 
 def _lerp_plan(count: int, cells: int) -> tuple[NDArray[np.int64], F32]:
@@ -119,34 +119,35 @@ def fractal(dice: Dice, height: int, width: int, cells: float, octaves: int = 4,
     return total * np.float32(1 / weight)
 
 
-def box_blur(plane: F32, radius_y: int, radius_x: int) -> F32:
-    """Mean over a (2r+1) window with repeated borders, for values of [0, 1] or [0, 255]; summed in integers.
+def box_blur(plane: F32, radius_y: int, radius_x: int, steps: int = 64) -> F32:
+    """Mean over a (2r+1) window with repeated borders, summed in integers.
 
-    Values are taken in steps of 1/256, so the running sums are exact in whatever order they are formed.
+    Values are taken in steps of 1/`steps` (64 suits colours, 4096 opacities), so the running sums are exact in
+    whatever order they are formed.
     """
-    fixed = (plane * np.float32(256)).astype(np.int64)
+    fixed = (plane * np.float32(steps)).astype(np.int32)
     for axis, radius in ((0, radius_y), (1, radius_x)):
         if radius > 0:
             fixed = _box_axis(fixed, axis, radius)
-    return fixed.astype(np.float32) * np.float32(1 / 256)
+    return fixed.astype(np.float32) * np.float32(1 / steps)
 
 
-def _box_axis(fixed: NDArray[np.int64], axis: int, radius: int) -> NDArray[np.int64]:
+def _box_axis(fixed: NDArray[np.int32], axis: int, radius: int) -> NDArray[np.int32]:
     size = 2 * radius + 1
     pad = [(0, 0)] * fixed.ndim
     pad[axis] = (radius + 1, radius)
-    sums = np.cumsum(np.pad(fixed, pad, mode="edge"), axis=axis)
+    sums = np.cumsum(np.pad(fixed, pad, mode="edge"), axis=axis, dtype=np.int32)
     count = fixed.shape[axis]
     head = [slice(None)] * fixed.ndim
     tail = [slice(None)] * fixed.ndim
     head[axis] = slice(size, size + count)
     tail[axis] = slice(0, count)
-    # A rounded reciprocal instead of a division, which is several times slower for 64-bit integers.
-    reciprocal = (1 << 20) // size
-    return np.asarray(((sums[tuple(head)] - sums[tuple(tail)]) * reciprocal) >> 20)
+    # The differences are below 2**24, so float32 holds them exactly; half a step is added to round.
+    mean = (sums[tuple(head)] - sums[tuple(tail)]).astype(np.float32) * np.float32(1 / size) + np.float32(0.5)
+    return mean.astype(np.int32)
 
 
 def ramp(values: F32, low: float, high: float) -> F32:
     """0 below `low`, 1 above `high`, linear between."""
     scaled = (values - np.float32(low)) * np.float32(1.0 / (high - low))
-    return np.minimum(np.maximum(scaled, np.float32(0)), np.float32(1))
+    return np.asarray(np.minimum(np.maximum(scaled, np.float32(0)), np.float32(1)), np.float32)

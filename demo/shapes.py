@@ -176,8 +176,8 @@ def coverage(points: F64, height: int, width: int) -> tuple[int, int, F32] | Non
     covered length is exact. Overlapping turns of the outline count once, opposite turns cancel.
     """
     low, high = points.min(axis=0), points.max(axis=0)
-    x0, y0 = max(0, int(math.floor(low[0]))), max(0, int(math.floor(low[1])))
-    x1, y1 = min(width, int(math.floor(high[0])) + 1), min(height, int(math.floor(high[1])) + 1)
+    x0, y0 = max(0, math.floor(low[0])), max(0, math.floor(low[1]))
+    x1, y1 = min(width, math.floor(high[0]) + 1), min(height, math.floor(high[1]) + 1)
     if x0 >= x1 or y0 >= y1:
         return None
     rows, columns = y1 - y0, x1 - x0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from demo.numeric import F32, Dice, box_blur, fractal
+from demo.numeric import F32, F64, Dice, box_blur, fractal
 from demo.shapes import Color, Shape, Sketch, coverage
 
 
@@ -62,7 +62,7 @@ def _paint(shape: Shape, low: tuple[float, float], high: tuple[float, float], sp
     return np.asarray(color, dtype=np.float32)
 
 
-def _fill(color: F32, alpha: F32, body: F32, shape: Shape, points: np.ndarray) -> None:
+def _fill(color: F32, alpha: F32, body: F32, shape: Shape, points: F64) -> None:
     covered = coverage(points, *alpha.shape)
     if covered is None:
         return
@@ -73,7 +73,9 @@ def _fill(color: F32, alpha: F32, body: F32, shape: Shape, points: np.ndarray) -
         mask = mask * np.float32(shape.alpha)
     window = (slice(top, top + mask.shape[0]), slice(left, left + mask.shape[1]))
     keep = 1 - mask
-    color[window] = color[window] * keep[:, :, None] + paint * mask[:, :, None]
+    part = color[window]
+    for c in range(3):
+        part[..., c] = part[..., c] * keep + paint[..., c] * mask
     alpha[window] = alpha[window] * keep + mask
     if shape.body:
         body[window] = body[window] * keep + mask
@@ -85,12 +87,12 @@ def _relight(color: F32, alpha: F32, light: Light, grain: float, dice: Dice) -> 
     """Bevel, underside, texture and the colour of the light."""
     height, width = alpha.shape
     radius = max(1, int(math.sqrt(height * width) / 22))
-    soft = box_blur(box_blur(alpha, radius, radius), radius, radius)
+    soft = box_blur(box_blur(alpha, radius, radius, 4096), radius, radius, 4096)
     shift = max(1, radius)
     padded = np.pad(soft, shift)
-    above = padded[: height, shift : shift + width]
+    above = padded[:height, shift : shift + width]
     below = padded[2 * shift :, shift : shift + width]
-    leftward = padded[shift : shift + height, : width]
+    leftward = padded[shift : shift + height, :width]
     rightward = padded[shift : shift + height, 2 * shift :]
     facing = (below - above) * np.float32(0.45) + (leftward - rightward) * np.float32(0.45 * light.side)
     level = np.float32(1) + facing * np.float32(0.5 + 0.4 * light.hardness)
@@ -99,8 +101,10 @@ def _relight(color: F32, alpha: F32, light: Light, grain: float, dice: Dice) -> 
     if height >= 24:
         texture = fractal(dice, height, width, max(6.0, width / 9), 2)
         level = level * (1 + (texture - np.float32(0.5)) * np.float32(2 * grain))
-    lit = color * level[:, :, None] * np.asarray(light.tint, np.float32)
-    return np.asarray(np.minimum(lit, alpha[:, :, None] * np.float32(255)), dtype=np.float32)
+    most = alpha * np.float32(255)
+    for c in range(3):
+        color[..., c] = np.minimum(color[..., c] * (level * np.float32(light.tint[c])), most)
+    return color
 
 
 def render(
