@@ -1,0 +1,9 @@
+"""Where results go. Adding a kind: a module here with a `Sink`."""
+
+from __future__ import annotations
+
+from yolotrt.sinks.annotated import AnnotatedSink
+from yolotrt.sinks.base import Sink
+from yolotrt.sinks.jsonl import JsonLinesSink
+
+__all__ = ["AnnotatedSink", "JsonLinesSink", "Sink"]
