@@ -13,6 +13,7 @@ import numpy as np
 from demo.ground import (
     Ground,
     View,
+    bars,
     bricks,
     facade,
     flat,
@@ -122,7 +123,7 @@ def _street(dice: Dice, view: View) -> Backdrop:
     )
     surface = mix(surface, (196, 194, 188), strip(x, road.half + 0.18, ground.pixel))
     surface = mix(surface, _asphalt(ground, dice.child(4)), strip(x, road.half, ground.pixel))
-    dash = np.asarray((ground.z * np.float32(0.25) - np.floor(ground.z * np.float32(0.25))) < 0.5, np.float32)
+    dash = bars(ground.z, 4.0, 0.5, ground.pixel * ground.z * np.float32(1 / view.eye))
     line = (232, 230, 220) if dice.chance(0.7) else (226, 190, 70)
     surface = mix(surface, line, strip(x, 0.07, ground.pixel) * dash * np.float32(0.85))
     for side in (-1, 1):
@@ -168,10 +169,10 @@ def _crossroad(dice: Dice, view: View) -> Backdrop:
     middle = np.float32(near + wide / 2)
     surface = mix(surface, (192, 190, 184), strip(z - middle, wide / 2 + 0.25, deep))
     surface = mix(surface, _asphalt(ground, dice.child(3)), strip(z - middle, wide / 2, deep))
-    dash = np.asarray((ground.x * np.float32(0.25) - np.floor(ground.x * np.float32(0.25))) < 0.55, np.float32)
+    dash = bars(ground.x, 4.0, 0.55, ground.pixel)
     surface = mix(surface, (232, 230, 220), strip(z - middle, 0.08, deep) * dash * np.float32(0.85))
     if dice.chance(0.35):
-        bar = np.asarray((ground.x * np.float32(0.9) - np.floor(ground.x * np.float32(0.9))) < 0.5, np.float32)
+        bar = bars(ground.x, 1.1, 0.5, ground.pixel)
         zebra = strip(ground.x - np.float32(dice.between(-4, 4)), 1.8, ground.pixel) * strip(
             z - middle, wide / 2 - 0.3, deep
         )

@@ -86,6 +86,13 @@ def strip(distance: F32, half: float, pixel: F32) -> F32:
     return np.asarray(np.minimum(np.maximum(edge, 0), 1), np.float32)
 
 
+def bars(along: F32, pitch: float, share: float, pixel: F32) -> F32:
+    """Antialiased dashes: every `pitch` metres one that fills `share` of it."""
+    turn = along * np.float32(1 / pitch)
+    centred = (turn - np.floor(turn) - np.float32(0.5)) * np.float32(pitch)
+    return strip(np.asarray(centred, np.float32), pitch * share / 2, pixel)
+
+
 def _fold(index: F32) -> NDArray[np.int32]:
     """Mirror-repeat into 0..255, so that a texture that was not made to tile has no seams."""
     whole = np.floor(index).astype(np.int32) & 511
