@@ -69,16 +69,14 @@ class PlanFile:
     @property
     def version(self) -> str:
         """Version of the library that wrote it; empty where neither the plan nor a manifest tells."""
-        if self.manifest is not None and self.manifest.plan is not None:
-            return self.manifest.plan.version
-        return self.header.version
+        plan = self.manifest.plan if self.manifest is not None else None
+        return self.header.version or (plan.version if plan is not None else "")
 
     @property
     def compute_capabilities(self) -> tuple[str, ...]:
         """GPUs it was built for ("8.9"); empty where neither the plan nor a manifest tells."""
-        if self.manifest is not None and self.manifest.plan is not None and self.manifest.plan.compute_capabilities:
-            return self.manifest.plan.compute_capabilities
-        return self.header.compute_capabilities
+        plan = self.manifest.plan if self.manifest is not None else None
+        return self.header.compute_capabilities or (plan.compute_capabilities if plan is not None else ())
 
     @property
     def is_version_compatible(self) -> bool:

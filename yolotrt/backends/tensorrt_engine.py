@@ -23,7 +23,7 @@ from yolotrt.errors import (
 from yolotrt.model_spec import BatchRange, TensorSpec
 from yolotrt.plan_file import PlanFile
 
-_DTYPES = {
+DTYPES = {
     "FLOAT": "float32",
     "HALF": "float16",
     "INT8": "int8",
@@ -100,7 +100,7 @@ def load_engine(
     engine = runtime.deserialize_cuda_engine(plan_file.plan)
     if engine is None:
         raise explain(plan_file, flavour, device, messages, _diagnostics(runtime, plan_file, flavour))
-    if engine.get_engine_stat(trt.EngineStat.STRIPPED_WEIGHTS_SIZE) > 0:
+    if engine.refittable and engine.get_engine_stat(trt.EngineStat.STRIPPED_WEIGHTS_SIZE) > 0:
         _refit(engine, plan_file, flavour, logger, messages)
     return runtime, engine
 
@@ -131,18 +131,24 @@ def explain(
 
 
 def tensors(engine: ICudaEngine, flavour: Flavour, where: str) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    """Inputs and outputs of an engine. Raises ModelError for a dtype that NumPy does not have."""
+    """Inputs and outputs of an engine. Raises ModelError for what is no YOLO."""
     inputs: list[TensorSpec] = []
     outputs: list[TensorSpec] = []
     for i in range(engine.num_io_tensors):
         name = engine.get_tensor_name(i)
         dtype = engine.get_tensor_dtype(name).name
-        if dtype not in _DTYPES:
+        if dtype not in DTYPES:
             raise ModelError(f"{where}: tensor {name} is of a dtype that yolotrt does not run", got=dtype)
         shape = tuple(None if side < 0 else side for side in engine.get_tensor_shape(name))
-        tensor = TensorSpec(name=name, dtype=_DTYPES[dtype], shape=shape)
+        tensor = TensorSpec(name=name, dtype=DTYPES[dtype], shape=shape)
         is_input = engine.get_tensor_mode(name) == flavour.module.TensorIOMode.INPUT
         (inputs if is_input else outputs).append(tensor)
+    if len(inputs) != 1 or not outputs:
+        raise ModelError(
+            f"{where}: not a YOLO that yolotrt can run",
+            got=f"{len(inputs)} inputs and {len(outputs)} outputs",
+            expected="one picture input and at least one output",
+        )
     return inputs, outputs
 
 
@@ -159,8 +165,11 @@ class InputRange:
     max: tuple[int, ...]
 
     @classmethod
-    def of(cls, engine: ICudaEngine, name: str) -> InputRange:
-        low, usual, high = (tuple(shape) for shape in engine.get_tensor_profile_shape(name, 0))
+    def of(cls, engine: ICudaEngine, tensor: TensorSpec) -> InputRange:
+        if None not in tensor.shape:
+            shape = tuple(side for side in tensor.shape if side is not None)
+            return cls(min=shape, opt=shape, max=shape)
+        low, usual, high = (tuple(shape) for shape in engine.get_tensor_profile_shape(tensor.name, 0))
         return cls(min=low, opt=usual, max=high)
 
     @property

@@ -52,7 +52,7 @@ class TensorRTBackend(Backend):
             try:
                 self._runtime, self._engine = load_engine(plan_file, flavour, device, logger, messages)
                 inputs, outputs = tensors(self._engine, flavour, str(plan_file.path))
-                self._range = InputRange.of(self._engine, inputs[0].name)
+                self._range = InputRange.of(self._engine, inputs[0])
                 spec = plan_file.spec(
                     inputs=inputs,
                     outputs=outputs,

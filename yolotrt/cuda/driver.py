@@ -67,6 +67,9 @@ def translated(what: str) -> Iterator[None]:
     except YolotrtError:
         raise
     except Exception as e:
+        # cuda.bindings looks functions up in libcuda one by one: an old driver lacks some.
+        if isinstance(e, RuntimeError) and str(e).startswith("Function ") and "not found" in str(e):
+            raise _error("CUDA_ERROR_INSUFFICIENT_DRIVER", what) from e
         if not type(e).__module__.startswith("cuda."):
             raise
         # cuda.core puts the code's name first ("CUDA_ERROR_OUT_OF_MEMORY: ..."); the loader of libcuda has no code.

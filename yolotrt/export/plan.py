@@ -7,7 +7,6 @@ none of it, stands in `yolotrt.backends.flavours`.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 from yolotrt import files
 from yolotrt.backends.flavours import FAMILY, Flavour
-from yolotrt.backends.tensorrt_api import Builder, IBuilderConfig, ILogger, INetworkDefinition, TensorRT
+from yolotrt.backends.tensorrt_api import Builder, IBuilderConfig, ILogger, INetworkDefinition, ParserError, TensorRT
 from yolotrt.backends.tensorrt_log import Messages, capture
 from yolotrt.cuda.device import Device
 from yolotrt.errors import BackendError, CudaError, ExportError, ModelError, UnsupportedOptionError, UsageError
@@ -96,12 +95,8 @@ def build_plan(
 
 def set_options(options: PlanOptions) -> dict[str, Any]:
     """The options that differ from their defaults, JSON-ready."""
-    default = PlanOptions()
-    changed = {
-        f.name: getattr(options, f.name)
-        for f in dataclasses.fields(options)
-        if getattr(options, f.name) != getattr(default, f.name)
-    }
+    default = vars(PlanOptions())
+    changed = {name: value for name, value in vars(options).items() if value != default[name]}
     return {
         name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
         for name, value in changed.items()
@@ -265,7 +260,7 @@ class _Build:
             if not config.set_compute_capability(known[name], i):
                 raise ExportError(f"{self.flavour.title} refuses compute_capability {name}: {self.messages.summary()}")
 
-    def _parse_error(self, errors: list[Any]) -> ExportError:
+    def _parse_error(self, errors: list[ParserError]) -> ExportError:
         told = [_describe(e.node(), e.node_name(), e.node_operator(), e.desc()) for e in errors[:_SHOWN_ERRORS]]
         if len(errors) > _SHOWN_ERRORS:
             told.append(f"and {len(errors) - _SHOWN_ERRORS} more")
@@ -343,7 +338,7 @@ def save_timing_cache(config: IBuilderConfig, path: Path) -> None:
     """Write the timings back, whole or not at all. Raises SinkError where the file cannot be written."""
     cache = config.get_timing_cache()
     if cache is not None:
-        files.write_bytes(path, memoryview(cache.serialize()))  # type: ignore[arg-type] # a buffer
+        files.write_bytes(path, memoryview(cache.serialize()))
 
 
 def _describe(index: int, name: str, operator: str, text: str) -> str:
