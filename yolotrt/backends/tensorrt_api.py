@@ -185,6 +185,14 @@ class IExecutionContext(Protocol):
     def execute_async_v3(self, stream_handle: int) -> bool: ...
 
 
+class LayerInformationFormat(Protocol):
+    JSON: EnumMember
+
+
+class EngineInspector(Protocol):
+    def get_engine_information(self, format: EnumMember) -> str: ...  # noqa: A002
+
+
 class ICudaEngine(Protocol):
     @property
     def num_io_tensors(self) -> int: ...
@@ -203,6 +211,8 @@ class ICudaEngine(Protocol):
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> Sequence[Sequence[int]]: ...
 
     def get_engine_stat(self, stat: EnumMember) -> int: ...
+
+    def create_engine_inspector(self) -> EngineInspector: ...
 
     def create_execution_context(self) -> IExecutionContext | None: ...
 
@@ -243,6 +253,7 @@ _EngineStat: TypeAlias = EngineStat
 _TensorIOMode: TypeAlias = TensorIOMode
 _ComputeCapability: TypeAlias = ComputeCapability
 _EngineInvalidityDiagnostics: TypeAlias = EngineInvalidityDiagnostics
+_LayerInformationFormat: TypeAlias = LayerInformationFormat
 
 
 class TensorRT(Protocol):
@@ -267,6 +278,7 @@ class TensorRT(Protocol):
     TensorIOMode: type[_TensorIOMode]
     ComputeCapability: type[_ComputeCapability]
     EngineInvalidityDiagnostics: type[_EngineInvalidityDiagnostics]
+    LayerInformationFormat: type[_LayerInformationFormat]
 
 
 ONLY: dict[str, frozenset[str]] = {
