@@ -271,9 +271,10 @@ class _Build:
 
     def _build_error(self) -> ExportError:
         remedy = None
-        if self.messages.mention("workspace"):
+        short = self.messages.mention("OutOfMemory") or self.messages.mention("out of memory")
+        if self.messages.mention("workspace") or (short and self.options.workspace_mib is not None):
             remedy = "Allow more with --workspace, or leave it out."
-        elif self.messages.mention("memory"):
+        elif short:
             remedy = "Use a smaller batch or input size."
         return ExportError(f"{self.flavour.title} cannot build the plan: {self.messages.summary()}", remedy=remedy)
 
@@ -342,6 +343,7 @@ def save_timing_cache(config: IBuilderConfig, path: Path) -> None:
 
 
 def _describe(index: int, name: str, operator: str, text: str) -> str:
+    text = text.rstrip(". ")
     if index < 0 and not name:
         return text
     return f"node {index} {name!r} ({operator or 'unknown operator'}): {text}"
