@@ -80,7 +80,7 @@ def _car_side(dice: Dice, paint: Color, phase: float) -> Sketch:
     cabin, windows = _CABINS[dice.weighted({"sedan": 4, "hatch": 4, "van": 2, "coupe": 2})]
     dark = shade(paint, 0.5)
     for x in (-1.32, 1.36):
-        sketch.add(ellipse(x, 0.36, 0.42, 0.42), (22, 22, 24))
+        sketch.add(ellipse(x, 0.4, 0.42, 0.4), (22, 22, 24))
     sketch.add(rounded(cabin, 0.16), shade(paint, 1.15), shade(paint, 0.85))
     body = [(-2.12, 0.3), (-2.18, 0.62), (-2.08, 0.92), (-1.4, 0.99), (0.95, 0.98), (1.75, 0.86), (2.14, 0.66),
             (2.2, 0.42), (2.14, 0.28)]  # fmt: skip
@@ -97,7 +97,7 @@ def _car_side(dice: Dice, paint: Color, phase: float) -> Sketch:
     sketch.add(rounded([(-2.16, 0.68), (-1.96, 0.7), (-1.94, 0.84), (-2.1, 0.86)], 0.03), (220, 40, 30), (130, 14, 14))
     sketch.add(rounded(rect(0.72, 0.95, 0.96, 1.08), 0.05), paint, dark)
     for x in (-1.32, 1.36):
-        sketch.add(ellipse(x, 0.36, 0.41, 0.41), (20, 20, 22))
+        sketch.add(ellipse(x, 0.4, 0.41, 0.38), (20, 20, 22))
         wheel(sketch, x, 0.34, phase, dice.pick((5, 6, 7)))
     return sketch
 
@@ -167,7 +167,7 @@ def _bus_side(paint: Color, second: Color, phase: float, length: float) -> Sketc
     sketch.add(rounded(rect(half - 0.22, 0.6, half, 0.85), 0.05), (255, 250, 226))
     sketch.add(rounded(rect(-half, 0.7, -half + 0.14, 1.1), 0.04), (210, 36, 30))
     for x in (-half + 2.2, half - 2.3):
-        sketch.add(ellipse(x, 0.5, 0.6, 0.6), (18, 18, 20))
+        sketch.add(ellipse(x, 0.54, 0.58, 0.52), (18, 18, 20))
         wheel(sketch, x, 0.48, phase, 8)
     return sketch
 
@@ -257,7 +257,7 @@ def _truck_side(dice: Dice, paint: Color, cargo: Color, phase: float, length: fl
     sketch.add(rounded(rect(half - 0.24, 0.78, half, 1.0), 0.04), (255, 250, 226))
     sketch.add(rounded(rect(half - 0.5, 1.75, half - 0.3, 2.25), 0.05), (30, 30, 34))
     for x in (-half + 0.9, -half + 2.0, half - 1.05):
-        sketch.add(ellipse(x, 0.5, 0.56, 0.54), (18, 18, 20))
+        sketch.add(ellipse(x, 0.53, 0.57, 0.52), (18, 18, 20))
         wheel(sketch, x, 0.5, phase, 6)
     return sketch
 

@@ -37,7 +37,8 @@ _SET = ("crossroad", 5)
 class Mover:
     """An actor of the film: where it starts (share of the width) and how fast it goes (widths a second).
 
-    `distance` is in metres from the camera; `pace` is the turns of its walking or wheel cycle a second.
+    `distance` is in metres from the camera; `pace` is the turns of its walking or wheel cycle a second;
+    wheels that roll forwards turn clockwise, hence below zero.
     """
 
     name: str
@@ -51,20 +52,20 @@ class Mover:
 
 
 _MOVERS = (
-    Mover("bus", 901, 11.0, -0.35, 0.16, 0.5, "side"),
-    Mover("car", 912, 10.6, 1.25, -0.21, 0.9, "side"),
-    Mover("car", 923, 7.6, -0.3, 0.24, 0.9, "side"),
-    Mover("truck", 934, 7.8, 1.9, -0.19, 0.6, "side"),
-    Mover("car", 945, 8.2, -1.15, 0.21, 0.9, "side"),
+    Mover("bus", 901, 11.3, -0.3, 0.24, -0.6, "side"),
+    Mover("car", 912, 10.7, 1.2, -0.26, -0.9, "side"),
+    Mover("car", 923, 7.6, -0.3, 0.24, -0.9, "side"),
+    Mover("truck", 934, 10.9, 2.35, -0.24, -0.6, "side"),
+    Mover("car", 945, 8.2, -1.15, 0.21, -0.9, "side"),
     Mover("person", 956, 13.5, 0.15, 0.035, 0.8, "side"),
     Mover("person", 967, 4.6, 1.05, -0.085, 0.9, "side"),
     Mover("dog", 978, 4.4, 1.16, -0.085, 1.3),
     Mover("person", 989, 13.8, 0.8, -0.03, 0.8, "side"),
-    Mover("traffic light", 990, 5.4, 0.82, 0.0, 0.1),
+    Mover("traffic light", 990, 13.0, 0.63, 0.0, 0.0),
     Mover("stop sign", 991, 13.2, 0.33, 0.0, 0.0),
     Mover("bicycle", 992, 4.9, 0.13, 0.0, 0.0),
-    Mover("bird", 993, 14.0, -0.1, 0.13, 1.4, "flying", 4.6),
-    Mover("bird", 994, 17.0, -0.22, 0.125, 1.6, "flying", 5.1),
+    Mover("bird", 993, 14.0, -0.1, 0.13, 1.4, "flying", 3.7),
+    Mover("bird", 994, 17.0, -0.22, 0.125, 1.6, "flying", 4.2),
 )
 
 
@@ -81,7 +82,7 @@ def _cast(mover: Mover, scene: Scene, seconds: float) -> Actor:
     scale = scene.focal * VIDEO_SIZE[0] / VIDEO_SIZE[1] / mover.distance
     bob = 0.006 * sin_turn(mover.pace * seconds) if mover.height else 0.0
     foot = scene.horizon + scale * (scene.eye - mover.height) + bob
-    phase = mover.pace * seconds + 0.001
+    phase = mover.pace * seconds
     if mover.name == "traffic light":
         phase = (0.999, 0.5, 0.01)[min(2, int(seconds / 3.4))]
     return Actor(NAMES.index(mover.name), "", mover.key, mover.start + mover.speed * seconds, foot, scale,
