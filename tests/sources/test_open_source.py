@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.support.media import moving_box, picture, write_video
+from yolotrt.errors import SourceError, UsageError
+from yolotrt.sources import SourceSpec, open_source
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """A folder with pictures, a video, and things that are neither."""
+    folder = tmp_path / "media"
+    (folder / "deeper").mkdir(parents=True)
+    data = cv2.imencode(".png", picture())[1].tobytes()
+    for name in ("frame10.png", "frame2.png", "Frame1.PNG", ".hidden.png", "deeper/frame3.png"):
+        (folder / name).write_bytes(data)
+    (folder / "notes.txt").write_text("not a picture")
+    write_video(folder / "frame5.mp4", moving_box(3))
+    return folder
+
+
+def _ids(spec: SourceSpec, folder: Path) -> list[str]:
+    seen: dict[str, None] = {}
+    with open_source(spec) as source:
+        for frame in source:
+            seen[Path(frame.source_id).relative_to(folder).as_posix()] = None
+    return list(seen)
+
+
+def test_folder_in_natural_order(media: Path) -> None:
+    assert _ids(media, media) == ["Frame1.PNG", "frame2.png", "frame5.mp4", "frame10.png"]
+    source = open_source(str(media))
+    assert source.info.kind == "several"
+    assert source.info.frames == 6
+    assert len(source.paths) == 4
+    assert source.info_of(str(media / "frame5.mp4")).kind == "video"
+    assert source.info_of(str(media / "frame2.png")).kind == "pictures"
+
+
+def test_globs(media: Path) -> None:
+    assert _ids(str(media / "*.png"), media) == ["frame2.png", "frame10.png"]
+    assert _ids(str(media / "**" / "*.png"), media) == ["deeper/frame3.png", "frame2.png", "frame10.png"]
+    assert _ids(str(media / "frame[25].*"), media) == ["frame2.png", "frame5.mp4"]
+
+
+def test_a_name_with_glob_characters_is_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a[1].png"
+    path.write_bytes(cv2.imencode(".png", picture())[1].tobytes())
+    assert [f.source_id for f in open_source(str(path))] == [str(path)]
+
+
+def test_several_in_the_order_given(media: Path) -> None:
+    named = [media / "frame10.png", media / "frame5.mp4", media / "frame2.png"]
+    assert _ids(named, media) == ["frame10.png", "frame5.mp4", "frame2.png"]
+
+
+@pytest.mark.parametrize("name", ["picture", "picture.dat"])
+def test_content_decides_where_the_name_says_nothing(media: Path, tmp_path: Path, name: str) -> None:
+    shutil.copy(media / "frame2.png", tmp_path / name)
+    assert open_source(tmp_path / name).info.kind == "pictures"
+    shutil.copy(media / "frame5.mp4", tmp_path / name)
+    assert open_source(tmp_path / name).info.kind == "video"
+    (tmp_path / name).write_text("text")
+    with pytest.raises(SourceError, match="neither a picture nor a video"):
+        open_source(tmp_path / name)
+
+
+def test_bad_files_among_several_are_problems(media: Path) -> None:
+    (media / "frame3.mp4").write_bytes(b"nothing")
+    (media / "frame4.png").write_bytes(b"")
+    problems: list[SourceError] = []
+    with open_source(media) as source:
+        source.on_problem = problems.append
+        ids = {frame.source_id for frame in source}
+    assert len(ids) == 4
+    assert [Path(str(p).split(":")[0]).name for p in problems] == ["frame3.mp4", "frame4.png"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("none.jpg", "none.jpg: no such file or folder"),
+        ("none/*.jpg", "no picture or video matches"),
+        ("empty", "the folder holds no pictures or videos"),
+    ],
+)
+def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=message):
+        open_source(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("rtsp://user:secret@camera/1", "rtsp:// sources are not supported"),
+        ("https://example.org/a.mp4", "https:// sources are not supported"),
+        ("0", r"webcams \(0\) are not supported"),
+        (0, r"webcams \(0\) are not supported"),
+        ("/dev/video7", "webcams"),
+        ([], "no source"),
+    ],
+)
+def test_refused_by_name(spec: SourceSpec, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        open_source(spec)
+    assert "secret" not in str(caught.value)
+
+
+def test_arrays_and_paths_do_not_mix(media: Path) -> None:
+    with pytest.raises(UsageError, match="mixed"):
+        open_source([picture(), media / "frame2.png"])  # type: ignore[arg-type]

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.support.media import cut, moving_box, picture, write_video
+from yolotrt.errors import MissingExtraError, SourceError
+from yolotrt.sources import VideoSource, open_source
+from yolotrt.types import ImageU8
+
+NTSC = Fraction(30000, 1001)
+
+
+def _noise(count: int, size: tuple[int, int] = (96, 128)) -> list[ImageU8]:
+    """Frames that do not compress, so that a file cut by bytes is cut by time as well."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (*size, 3), np.uint8) for _ in range(count)]
+
+
+def test_frames_in_order_with_their_times(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(30), fps=NTSC)
+    with open_source(path) as source:
+        assert source.info.kind == "video"
+        assert source.info.name == str(path)
+        assert source.info.size == (96, 128)
+        assert source.info.fps == NTSC
+        assert source.info.frames == 30
+        assert source.paths == (path,)
+        frames = list(source)
+    assert [f.index for f in frames] == list(range(30))
+    assert [f.timestamp_s for f in frames] == pytest.approx([i / NTSC for i in range(30)], abs=1e-9)
+    assert {f.source_id for f in frames} == {str(path)}
+    for frame, expected in zip(frames, moving_box(30), strict=True):
+        assert frame.pixels.flags.c_contiguous
+        assert frame.pixels.flags.writeable
+        assert np.abs(frame.pixels.astype(int) - expected).mean() < 6
+    assert sum(f.decode_s for f in frames) > 0
+
+
+def test_a_source_can_be_read_twice(tmp_path: Path) -> None:
+    source = VideoSource(write_video(tmp_path / "a.mp4", moving_box(5)))
+    first, second = list(source), list(source)
+    assert len(first) == len(second) == 5
+    assert all((a.pixels == b.pixels).all() for a, b in zip(first, second, strict=True))
+
+
+def test_frames_stay_as_they_are_after_later_ones_were_read(tmp_path: Path) -> None:
+    source = VideoSource(write_video(tmp_path / "a.mp4", moving_box(40)))
+    kept, copies = [], []
+    for frame in source:
+        kept.append(frame.pixels)
+        copies.append(frame.pixels.copy())
+    assert all((a == b).all() for a, b in zip(kept, copies, strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_variable_frame_rate(tmp_path: Path, suffix: str) -> None:
+    ticks = [0, 40, 100, 110, 500, 520, 1000]
+    path = write_video(tmp_path / f"vfr{suffix}", moving_box(len(ticks)), ticks=ticks)
+    assert [f.timestamp_s for f in VideoSource(path)] == pytest.approx([t / 1000 for t in ticks], abs=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ts", ".mov"])
+def test_times_start_at_zero_and_rise(tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / f"a{suffix}", moving_box(50))
+    problems: list[SourceError] = []
+    source = VideoSource(path)
+    source.on_problem = problems.append
+    assert [f.timestamp_s for f in source] == pytest.approx([i / 25 for i in range(50)], abs=2e-3)
+    assert source.info.frames == 50
+    assert not problems
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_display_matrix(tmp_path: Path, rotation: int, mirrored: bool) -> None:
+    stored = picture((48, 80), box=(0, 0, 24, 16))
+    stored[32:, 64:] = (255, 0, 0)
+    path = write_video(tmp_path / "turned.mp4", [stored] * 3, rotation=rotation, mirrored=mirrored)
+    shown = np.rot90(stored, rotation // 90)
+    shown = shown[:, ::-1] if mirrored else shown
+    source = VideoSource(path)
+    assert source.info.size == shown.shape[:2]
+    for frame in source:
+        assert frame.size == shown.shape[:2]
+        assert frame.pixels.flags.c_contiguous
+        assert np.abs(frame.pixels.astype(int) - shown).mean() < 6
+
+
+@pytest.mark.parametrize("matrix", [1, 5])  # BT.709, BT.601
+def test_colour_matrix_is_honoured(tmp_path: Path, matrix: int) -> None:
+    image = picture(box=(0, 0, 64, 48), colour=(30, 200, 60))
+    path = write_video(tmp_path / "colour.mp4", [image] * 3, colorspace=matrix, encoder={"crf": "1"})
+    for frame in VideoSource(path):
+        assert np.abs(frame.pixels.astype(int) - image).max() <= 4
+
+
+@pytest.mark.parametrize("size", [(47, 63), (48, 63), (47, 64)])
+def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+    image = picture(size)
+    path = write_video(tmp_path / "odd.mkv", [image] * 3, codec="ffv1", pix_fmt="bgr0")
+    frames = list(VideoSource(path))
+    assert len(frames) == 3
+    assert all((f.pixels == image).all() for f in frames)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi"])
+def test_cut_short(tmp_path: Path, suffix: str) -> None:
+    muxer = {"movflags": "faststart"} if suffix in (".mp4", ".mov") else {}
+    path = cut(write_video(tmp_path / f"cut{suffix}", _noise(50), muxer=muxer), 0.6)
+    problems: list[SourceError] = []
+    source = VideoSource(path)
+    source.on_problem = problems.append
+    frames = list(source)
+    assert 20 <= len(frames) <= 32
+    assert len(problems) == 1
+    assert "is cut short" in str(problems[0])
+    assert f"{len(frames)} frames" in str(problems[0])
+
+
+def test_damaged_in_the_middle(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "hole.mp4", _noise(50), muxer={"movflags": "faststart"})
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 10] = bytes(len(data) // 10)
+    path.write_bytes(data)
+    problems: list[SourceError] = []
+    source = VideoSource(path)
+    source.on_problem = problems.append
+    assert len(list(source)) >= 25
+    assert "is damaged" in str(problems[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
+def test_not_a_video(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.mp4"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"bad\.mp4: (not a video|the video is empty)"):
+        open_source(path)
+
+
+def test_index_is_missing(tmp_path: Path) -> None:
+    path = cut(write_video(tmp_path / "cut.mp4", moving_box(50)), 0.5)  # its index stands at the end
+    with pytest.raises(SourceError, match="not a video, or a damaged one"):
+        open_source(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        VideoSource(tmp_path / "none.mp4")
+
+
+def test_sound_only(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 44100
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    with pytest.raises(SourceError, match="no video stream, got audio"):
+        open_source(path)
+
+
+def test_nothing_can_be_decoded(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "none.mp4", _noise(10), muxer={"movflags": "faststart"})
+    data = path.read_bytes()
+    start = data.index(b"mdat") + 4
+    path.write_bytes(data[:start] + bytes(len(data) - start))
+    with pytest.raises(SourceError, match="no frames"):
+        list(VideoSource(path))
+
+
+def test_no_frames(tmp_path: Path) -> None:
+    path = tmp_path / "none.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+    with pytest.raises(SourceError, match="no video stream"):
+        list(VideoSource(path))
+
+
+def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(2))
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "yolotrt\[video\]"'):
+        open_source(path)
+
+
+_RSS = """
+import sys
+from yolotrt.sources import open_source
+def rss():
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * 4096
+marks = {}
+for frame in open_source(sys.argv[1]):
+    if frame.index in (200, 1999):
+        marks[frame.index] = rss()
+print(marks[1999] - marks[200])
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")  # noqa: PTH110
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "long.mp4", moving_box(2000), encoder={"preset": "ultrafast"})
+    run = subprocess.run([sys.executable, "-c", _RSS, str(path)], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 8 << 20
