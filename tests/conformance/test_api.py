@@ -33,6 +33,7 @@ ENUMS = {
     "TensorIOMode",
     "ComputeCapability",
     "EngineInvalidityDiagnostics",
+    "LayerInformationFormat",
 }
 # How TensorRT names what has another name or place in the table.
 REAL_NAMES = {"Severity": "ILogger.Severity"}

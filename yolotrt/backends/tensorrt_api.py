@@ -293,6 +293,7 @@ ONLY: dict[str, frozenset[str]] = {
             "IOptimizationProfile",
             "ITensor",
             "ParserError",
+            "EngineInspector",
         ),
         BUILDERS,
     ),

@@ -27,6 +27,8 @@ def plan_layers(plan: PlanFile) -> list[Layer]:
     """The layers of a plan; empty where nothing here loads it: why not, the table of back-ends says."""
     try:
         flavour, device = choose_flavour(plan), Device.open()
+        if not flavour.can.can_build:
+            return []  # the lean and the dispatch runtime have no inspector
         with device.active(), capture(flavour) as (logger, messages):
             # The runtime must outlive its engine.
             _runtime, engine = load_engine(plan, flavour, device, logger, messages)
