@@ -14,9 +14,9 @@ from yolotrt.types import ImageU8
 
 # Neighbours differ in hue and in lightness, and none is so dark or so grey that it is lost in a photo.
 _PALETTE = (
-    "#FF3B5C #1FB6FF #FFB020 #2BD46A #A66BFF #FF7A1A #12D6C3 #FF6FD8 #B7E22B #4C7DFF "
-    "#F25C9A #00C2A8 #FFD93B #7C5CFF #5BE37D #FF5A36 #39A0ED #E0A3FF #D4B200 #FF9E80"
-).split()  # noqa: SIM905
+    "#FF3B5C", "#1FB6FF", "#FFB020", "#2BD46A", "#A66BFF", "#FF7A1A", "#12D6C3", "#FF6FD8", "#B7E22B", "#4C7DFF",
+    "#F25C9A", "#00C2A8", "#FFD93B", "#7C5CFF", "#5BE37D", "#FF5A36", "#39A0ED", "#E0A3FF", "#D4B200", "#FF9E80",
+)  # fmt: skip
 
 _DARK, _LIGHT = (24, 20, 18), (255, 255, 255)
 
@@ -60,8 +60,8 @@ def _box(canvas: ImageU8, corners: list[int], colour: tuple[int, int, int], line
     x1, y1, x2, y2 = corners
     # Inside by half the line, so that boxes at the border keep all their sides.
     inset = line // 2
-    x1, x2 = max(x1, 0) + inset, min(x2, width - 1) - inset
-    y1, y2 = max(y1, 0) + inset, min(y2, height - 1) - inset
+    x1, y1 = max(x1, 0) + inset, max(y1, 0) + inset
+    x2, y2 = max(min(x2, width - 1) - inset, x1), max(min(y2, height - 1) - inset, y1)
     if line > 1:  # a dark rim keeps the colour apart from a background of the same colour
         cv2.rectangle(canvas, (x1, y1), (x2, y2), _DARK, line + 2, cv2.LINE_4)
     cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line, cv2.LINE_4)
