@@ -24,16 +24,16 @@ _COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature, here and below)
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in _COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"yolotrt.cli.{name}").command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
@@ -45,12 +45,15 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line. Errors of yolotrt become one line on standard error: 2 for a wrong call, 1 for a failure."""
+    """Run the command line. Every error is one line on standard error: exit 2 for a wrong call, 1 for a failure."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = cli(standalone_mode=False)
-    except click.ClickException as e:
+        code = cli(prog_name="yolotrt", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as e:  # plain `yolotrt`
         e.show()
+        code = e.exit_code
+    except click.ClickException as e:
+        click.echo(f"Error: {_one_line(e)}", err=True)
         code = e.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
@@ -66,6 +69,12 @@ def main() -> None:
         click.echo(f"Error: {e}", err=True)
         code = e.exit_code
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(error: click.ClickException) -> str:
+    text = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{text} Try: {context.command_path} --help" if context is not None else text
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature is the signal module's)
