@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _TIME_BASE = Fraction(1, 90_000)
+_FINEST = Fraction(1, 1_000_000)  # MP4 writers count in 32 bits: with nanoseconds a video would end after 2 s
 
 # Fast enough to run beside a detector, good enough that drawn lines stay sharp. The short lookahead keeps few frames
 # in memory, so that a video is finished soon after an interrupt.
@@ -36,7 +37,7 @@ class VideoFile:
         Args:
             size: (height, width) in pixels; frames of another size are scaled to it.
             fps: average frames per second, for the encoder's bit allotment only.
-            time_base: unit of the frame times in seconds; 1/90000 by default.
+            time_base: unit of the frame times in seconds; 1/90000 by default and for units below a microsecond.
 
         Raises:
             SinkError: the folder cannot be written.
@@ -45,7 +46,7 @@ class VideoFile:
         _require_av()
         self.target = target
         self._height, self._width = size
-        self._time_base = time_base or _TIME_BASE
+        self._time_base = time_base if time_base and time_base >= _FINEST else _TIME_BASE
         self._last_tick = -1
         self._place = contextlib.ExitStack()
         temporary = self._place.enter_context(files.atomic_path(target))

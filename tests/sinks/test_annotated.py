@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.support.media import moving_box, picture, video_frames, video_times, write_video
+from tests.support.results import frame_result
+from yolotrt.errors import SinkError, UsageError
+from yolotrt.sinks import AnnotatedSink
+from yolotrt.sources import SourceSpec, open_source, read_image
+
+
+def _annotate(spec: SourceSpec, folder: Path) -> list[str]:
+    """Run a source through the sink; the names of what it wrote."""
+    with open_source(spec) as source:
+        sink = AnnotatedSink(folder, source)
+        for frame in source:
+            sink.write(frame_result(frame.pixels, frame.source_id, index=frame.index, timestamp_s=frame.timestamp_s))
+        sink.close()
+    assert all(path.parent == folder for path in sink.outputs)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in sink.outputs)
+    return [path.name for path in sink.outputs]
+
+
+def _pictures(folder: Path, names: Sequence[str]) -> list[Path]:
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        suffix = path.suffix.lower() if path.suffix.lower() not in (".jfif", ".mpo", "") else ".jpg"
+        pixels = picture() if suffix not in (".pgm", ".pbm") else picture()[..., 0]
+        path.write_bytes(cv2.imencode(suffix, pixels)[1].tobytes())
+    return paths
+
+
+def test_pictures_keep_name_and_format(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.PNG", "c.bmp", "d.webp", "e.tiff", "f.jpeg", "g g ü.png"]
+    assert _annotate(_pictures(tmp_path / "in", names), tmp_path / "out") == names
+    magics = {"a.jpg": b"\xff\xd8", "b.PNG": b"\x89PNG", "c.bmp": b"BM", "d.webp": b"RIFF", "e.tiff": b"II*\0"}
+    for name, magic in magics.items():
+        assert (tmp_path / "out" / name).read_bytes().startswith(magic)
+        pixels = read_image(tmp_path / "out" / name)
+        assert pixels.shape == (48, 64, 3)
+        assert np.abs(pixels.astype(int) - picture()).max() > 50  # something is drawn on it
+
+
+def test_formats_that_cannot_be_written_become_the_nearest(tmp_path: Path) -> None:
+    paths = _pictures(tmp_path / "in", ["a.jfif", "b.pgm", "c"])
+    assert _annotate(paths, tmp_path / "out") == ["a.jpg", "b.ppm", "c.png"]
+
+
+def test_names_that_collide(tmp_path: Path) -> None:
+    paths = _pictures(tmp_path, ["in1/a.png", "in2/a.png", "in3/A.PNG", "in4/a-2.png"])
+    assert _annotate(paths, tmp_path / "out") == ["a.png", "a-2.png", "A-3.PNG", "a-2-2.png"]
+
+
+def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
+    paths = _pictures(tmp_path / "in", ["a.png"])
+    assert _annotate(paths, tmp_path / "out") == _annotate(paths, tmp_path / "out") == ["a.png"]
+
+
+def test_videos_keep_their_times(tmp_path: Path) -> None:
+    ticks = [0, 40, 100, 110, 500, 520, 1000]
+    path = write_video(tmp_path / "in" / "vfr.mkv", moving_box(len(ticks)), ticks=ticks)
+    assert _annotate(path, tmp_path / "out") == ["vfr.mp4"]
+    assert video_times(tmp_path / "out" / "vfr.mp4") == pytest.approx([t / 1000 for t in ticks], abs=1e-4)
+    for frame, source in zip(video_frames(tmp_path / "out" / "vfr.mp4"), moving_box(len(ticks)), strict=True):
+        assert 3 < np.abs(frame.astype(int) - source).mean() < 60
+
+
+def test_pictures_and_videos_mixed(tmp_path: Path) -> None:
+    first, second = _pictures(tmp_path / "in", ["a.png", "b.png"])
+    video = write_video(tmp_path / "in" / "v.mkv", moving_box(4))
+    other = write_video(tmp_path / "more" / "v.mp4", moving_box(6))
+    names = _annotate([first, video, video, other, second], tmp_path / "out")
+    assert names == ["a.png", "v.mp4", "v-2.mp4", "v-3.mp4", "b.png"]
+    assert [len(video_times(tmp_path / "out" / n)) for n in names[1:4]] == [4, 4, 6]
+
+
+def test_arrays_get_names(tmp_path: Path) -> None:
+    assert _annotate([picture(), picture()], tmp_path / "out") == ["array-0.png", "array-1.png"]
+
+
+def test_abort_keeps_a_playable_video(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "in" / "v.mp4", moving_box(30))
+    with open_source(path) as source:
+        sink = AnnotatedSink(tmp_path / "out", source)
+        for frame in source:
+            sink.write(frame_result(frame.pixels, frame.source_id, index=frame.index, timestamp_s=frame.timestamp_s))
+            if frame.index == 11:
+                break
+        sink.abort()
+    assert len(video_times(tmp_path / "out" / "v.mp4")) == 12
+
+
+def test_own_folder_is_refused(tmp_path: Path) -> None:
+    path = _pictures(tmp_path, ["a.png"])[0]
+    before = path.read_bytes()
+    with open_source(path) as source, pytest.raises(UsageError, match="would replace"):
+        AnnotatedSink(tmp_path / "x" / "..", source)
+    assert path.read_bytes() == before
+
+
+def test_folder_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with open_source(picture()) as source, pytest.raises(SinkError, match="cannot write"):
+        AnnotatedSink(tmp_path / "file" / "out", source)
