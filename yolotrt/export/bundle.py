@@ -1,0 +1,163 @@
+"""The folder that an export writes: `NAME.onnx`, maybe `NAME.engine`, and the manifest `NAME.json`.
+
+A bundle is whole or absent. Its files are made in a hidden folder inside the output folder, which is renamed once
+everything is in it and then emptied into place, the manifest last. Killed before the rename, an export leaves what was
+there before; killed after it, the next export finishes the move.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolotrt import files
+from yolotrt.errors import ModelError
+from yolotrt.manifest import FORMAT, FileRecord, Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundlePaths:
+    """Where the files of a bundle lie."""
+
+    folder: Path
+    name: str
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / f"{self.name}.onnx"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / f"{self.name}.engine"
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    @property
+    def ready(self) -> Path:
+        """The finished files on their way into place."""
+        return self.folder / f".{self.name}.ready"
+
+    @property
+    def part(self) -> str:
+        """What the names of folders with unfinished files begin with."""
+        return f".{self.name}.part-"
+
+
+def read_older(paths: BundlePaths) -> Manifest | None:
+    """The manifest of an earlier export to the same place; None where there is none that can be read."""
+    if paths.ready.is_dir():
+        with files.writing(paths.folder):
+            _publish(paths)
+    try:
+        return Manifest.read(paths.manifest)
+    except ModelError:
+        return None
+
+
+def is_intact(paths: BundlePaths, record: FileRecord | None) -> bool:
+    """Whether a file of the bundle is there with the content that its manifest recorded."""
+    if record is None:
+        return False
+    path = paths.folder / record.file
+    return path.is_file() and files.sha256_of(path) == record.sha256
+
+
+@contextlib.contextmanager
+def staging(paths: BundlePaths) -> Iterator[Path]:
+    """A folder to make the files in, under their final names. It and all in it are gone afterwards, whatever happens.
+
+    Raises SinkError where the output folder cannot be written.
+    """
+    with files.writing(paths.folder):
+        is_new = not paths.folder.exists()
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(paths)
+        folder = Path(tempfile.mkdtemp(dir=paths.folder, prefix=paths.part))
+    lock = _lock(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+        if is_new:
+            with contextlib.suppress(OSError):  # not empty: the bundle is in it
+                paths.folder.rmdir()
+
+
+def commit(staged: Path, paths: BundlePaths, manifest: Manifest, older: Manifest | None) -> None:
+    """Put the staged files and the manifest in the place of the older ones."""
+    manifest.write(staged / paths.manifest.name)
+    with files.writing(paths.folder):
+        shutil.rmtree(paths.ready, ignore_errors=True)
+        staged.rename(paths.ready)
+        try:
+            _publish(paths)
+        except KeyboardInterrupt:
+            _publish(paths)
+            raise
+        if older is not None and older.plan is not None and manifest.plan is None:
+            (paths.folder / older.plan.file).unlink(missing_ok=True)
+
+
+def _publish(paths: BundlePaths) -> None:
+    """Move what is ready into place, the manifest last. Can be interrupted at any point and called again."""
+    if not paths.ready.is_dir():
+        return
+    for path in sorted(paths.ready.iterdir(), key=lambda p: p.name == paths.manifest.name):
+        path.replace(paths.folder / path.name)
+    paths.ready.rmdir()
+
+
+def latest_bundle(folder: Path) -> Path | None:
+    """The manifest exported last in `folder` or in one of its direct subfolders; None where there is none."""
+    found: list[tuple[float, str, Path]] = []
+    for path in (*folder.glob("*.json"), *folder.glob("*/*.json")):
+        if path.name.startswith(".") or path.parent.name.startswith(".") or not _looks_like_manifest(path):
+            continue
+        with contextlib.suppress(ModelError, OSError):
+            found.append((path.stat().st_mtime, Manifest.read(path).created, path))
+    return max(found)[2] if found else None
+
+
+def _looks_like_manifest(path: Path) -> bool:
+    # JSON files beside a model can be large (annotations of a data set), so only the start is read first.
+    try:
+        with path.open("rb") as f:
+            return f'"{FORMAT}"'.encode() in f.read(200)
+    except OSError:
+        return False
+
+
+def _remove_abandoned(paths: BundlePaths) -> None:
+    """Remove what killed exports left behind. Running ones hold a lock on their folder."""
+    for folder in paths.folder.glob(f"{paths.part}*"):
+        lock = _lock(folder)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder until the descriptor is closed or the process ends; None where that is not to be had."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return None
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle

@@ -1,0 +1,79 @@
+"""Hashes over everything that an export's files depend on, so that what is unchanged need not be made again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from yolotrt import files
+from yolotrt._version import __version__
+from yolotrt.backends.flavours import Flavour
+from yolotrt.export.source import Source
+from yolotrt.model_spec import Precision
+from yolotrt.options import ExportOptions
+
+_TOOLS = {
+    "pt": ("ultralytics", "torch", "onnx", "onnxsim", "onnxruntime"),
+    "onnx": ("onnx", "onnxsim", "onnxruntime"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Digests:
+    """What the ONNX file and the plan depend on. Both together are the manifest's `inputs_digest`.
+
+    Attributes:
+        onnx: hash of the source, the options of the graph, the pictures and the versions of the tools.
+        plan: hash of the options and the builder of the plan, or of the other back-end that was checked.
+    """
+
+    onnx: str
+    plan: str
+
+    def __str__(self) -> str:
+        return f"{self.onnx}-{self.plan}"
+
+
+def compute_digests(
+    source: Source,
+    options: ExportOptions,
+    *,
+    precision: Precision,
+    pictures: Sequence[Path],
+    flavour: Flavour | None,
+) -> Digests:
+    """Hash what `export_model` would use. Raises OSError where a picture cannot be read."""
+    graph: dict[str, Any] = {
+        "source": source.sha256,
+        "imgsz": options.imgsz,
+        "batch": dataclasses.astuple(options.batch),
+        "names": options.names,
+        "opset": options.opset,
+        "precision": precision,
+        "pictures": [files.sha256_of(p) for p in pictures],
+        "tools": {"yolotrt": __version__, **{name: _version(name) for name in _TOOLS[source.kind]}},
+    }
+    # A timing cache makes a build faster, not another plan.
+    plan = dataclasses.asdict(dataclasses.replace(options.plan, timing_cache=None)) if flavour else None
+    built: dict[str, Any] = {
+        "builder": [flavour.key, flavour.version] if flavour else None,
+        "options": plan,
+        "openvino": _version("openvino") if options.target == "openvino" else None,
+    }
+    return Digests(onnx=_hash(graph), plan=_hash(built))
+
+
+def _hash(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

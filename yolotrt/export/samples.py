@@ -1,0 +1,53 @@
+"""Real pictures for the export's checks and for FP16 calibration."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from yolotrt.assets import sample_images
+from yolotrt.errors import SourceError
+from yolotrt.model_spec import ModelSpec
+from yolotrt.preprocess.letterbox_cpu import letterbox
+from yolotrt.sources.images import SUFFIXES, read_image
+from yolotrt.types import Batch
+
+MAX_PICTURES = 32
+"""More pictures than this do not move the ranges of activations by a factor that matters to FP16."""
+
+
+def find_pictures(images: Path | None, *, limit: int = MAX_PICTURES) -> list[Path]:
+    """The pictures that `images` names (a file, a glob or a folder), at most `limit`, spread evenly over all of them.
+
+    None takes the sample pictures that ship with yolotrt. Raises SourceError where there is none.
+    """
+    if images is None:
+        found = sample_images()
+    elif images.is_dir():
+        found = sorted(p for p in images.rglob("*") if p.suffix.lower() in SUFFIXES)
+    elif images.is_file():
+        found = [images]
+    else:
+        # A glob may be absolute, which Path.glob refuses.
+        named = (Path(p) for p in glob.glob(str(images), recursive=True))  # noqa: PTH207
+        found = sorted(p for p in named if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise SourceError(
+            f"no pictures at {images or 'the sample pictures of yolotrt'}",
+            expected="a picture, a glob or a folder",
+            remedy="Give some that are like those the model will see, with --images.",
+        )
+    step = max(len(found) / limit, 1.0)
+    return [found[int(i * step)] for i in range(min(len(found), limit))]
+
+
+def batches(pictures: Sequence[Path], spec: ModelSpec) -> Iterator[Batch]:
+    """The pictures as model input, one batch at a time, so that memory does not grow with their number.
+
+    A model with a batch of several pictures gets the first ones again to fill its last batch.
+    """
+    size = spec.batch.min
+    for start in range(0, len(pictures), size):
+        chosen = [pictures[(start + i) % len(pictures)] for i in range(size)]
+        yield letterbox([read_image(p) for p in chosen], spec)
