@@ -1,0 +1,69 @@
+"""Every command explains itself, and a wrong call is one line with exit code 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from yolotrt.cli import cli
+
+COMMANDS = cli.list_commands(click.Context(cli))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "yolotrt", *arguments], capture_output=True, text=True, timeout=60)
+
+
+def command(name: str) -> click.Command:
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help(name: str) -> None:
+    found = command(name)
+    assert found.help
+    options = [p for p in found.params if isinstance(p, click.Option)]
+    assert not [option.name for option in options if not option.help]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_is_named_in_the_help(name: str) -> None:
+    found = command(name)
+    for argument in [p for p in found.params if isinstance(p, click.Argument)]:
+        assert argument.make_metavar(click.Context(found)).strip("[].") in (found.help or "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_prints_json_on_demand(name: str) -> None:
+    assert any("--json" in p.opts for p in command(name).params)
+
+
+def test_help_lists_the_commands() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    assert all(f"  {name} " in result.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["dettect"], "dettect"),
+        (["inspect"], "FILE"),
+        (["inspect", "--nope"], "--nope"),
+        (["doctor", "surplus"], "surplus"),
+    ],
+)
+def test_a_wrong_call_is_one_line(arguments: list[str], named: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Error: ")
+    assert named in lines[0]
+    assert "Try: yolotrt" in lines[0]

@@ -1,0 +1,126 @@
+"""The precision of each layer, read from graphs whose precision is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from yolotrt.inspection.inspect import shares
+from yolotrt.inspection.onnx_layers import onnx_layers
+from yolotrt.inspection.report import Layer
+
+FLOAT, HALF, INT8, FP8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.FLOAT8E4M3FN
+
+
+def graph(nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], kind: int = FLOAT) -> onnx.ModelProto:
+    shapes: dict[str, list[str | int | None]] = {
+        "x": ["batch", 4, "height", "width"],
+        "y": ["batch", 8, "height", "width"],
+    }
+    inputs, outputs = ([helper.make_tensor_value_info(n, kind, shapes[n])] for n in ("x", "y"))
+    made = helper.make_graph(nodes, "graph", inputs, outputs, weights)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+
+def convolution(data: str = "x", weight: str = "w") -> onnx.NodeProto:
+    return helper.make_node("Conv", [data, weight], ["y"], "conv", pads=[1, 1, 1, 1])
+
+
+def weight(dtype: str = "float32", name: str = "w") -> onnx.TensorProto:
+    return numpy_helper.from_array(np.ones((8, 4, 3, 3), dtype), name)
+
+
+def quantizers(kind: int, *, data: bool = True) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Q/DQ around the input (`data`) and DQ behind quantized weights."""
+    constants = [
+        numpy_helper.from_array(np.array(0.1, np.float32), "scale"),
+        helper.make_tensor("zero", kind, [], [0]),
+        helper.make_tensor("wq", kind, [8, 4, 3, 3], [1] * 288),
+    ]
+    nodes = [helper.make_node("DequantizeLinear", ["wq", "scale", "zero"], ["w"])]
+    if data:
+        nodes += [
+            helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["xq"]),
+            helper.make_node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"]),
+        ]
+    return nodes, constants
+
+
+def only(model: onnx.ModelProto) -> Layer:
+    (layer,) = onnx_layers(model, (16, 32))
+    return layer
+
+
+@pytest.mark.parametrize(("kind", "dtype", "precision"), [(FLOAT, "float32", "fp32"), (HALF, "float16", "fp16")])
+def test_a_plain_convolution(kind: int, dtype: str, precision: str) -> None:
+    layer = only(graph([convolution()], [weight(dtype)], kind))
+    assert (layer.name, layer.kind, layer.precision) == ("conv", "Conv", precision)
+    assert layer.parameters == 8 * 4 * 3 * 3
+    # One picture of 16 by 32 pixels: two operations per weight use.
+    assert layer.flops == 2 * 8 * 16 * 32 * 4 * 9
+
+
+@pytest.mark.parametrize(("kind", "precision"), [(INT8, "int8"), (FP8, "fp8")])
+def test_a_quantized_convolution(kind: int, precision: str) -> None:
+    nodes, constants = quantizers(kind)
+    layer = only(graph([*nodes, convolution("xd")], constants))
+    assert layer.precision == precision
+    assert layer.parameters == 288
+
+
+def test_quantized_weights_alone_do_not_make_a_layer_int8() -> None:
+    nodes, constants = quantizers(INT8, data=False)
+    assert only(graph([*nodes, convolution()], constants)).precision == "fp32, int8 weights"
+
+
+def test_weights_that_are_quantized_in_the_graph() -> None:
+    nodes, constants = quantizers(INT8)
+    nodes[0] = helper.make_node("QuantizeLinear", ["wf", "scale", "zero"], ["wq2"])
+    nodes.insert(1, helper.make_node("DequantizeLinear", ["wq2", "scale", "zero"], ["w"]))
+    layer = only(graph([*nodes, convolution("xd")], [*constants, weight(name="wf")]))
+    assert layer.precision == "int8"
+    assert layer.parameters == 288
+
+
+def test_a_half_island_between_casts() -> None:
+    nodes = [helper.make_node("Cast", ["x"], ["xh"], to=HALF), convolution("xh")]
+    nodes[1].output[0] = "yh"
+    nodes.append(helper.make_node("Cast", ["yh"], ["y"], to=FLOAT))
+    assert only(graph(nodes, [weight("float16")])).precision == "fp16"
+
+
+def test_a_product_of_two_activations_has_no_weights() -> None:
+    made = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "b"], ["y"])],
+        "graph",
+        [
+            helper.make_tensor_value_info("a", FLOAT, [1, 5, 7]),
+            helper.make_tensor_value_info("b", FLOAT, [1, 7, 3]),
+        ],
+        [helper.make_tensor_value_info("y", FLOAT, [1, 5, 3])],
+    )
+    layer = only(helper.make_model(made, opset_imports=[helper.make_opsetid("", 19)]))
+    assert (layer.precision, layer.parameters, layer.flops) == ("fp32", 0, 2 * 5 * 7 * 3)
+
+
+def test_shares_add_up_and_the_largest_comes_first() -> None:
+    layers = [
+        Layer(name="a", kind="Conv", precision="fp32", parameters=10, flops=100),
+        Layer(name="b", kind="Conv", precision="fp16", parameters=30, flops=300),
+        Layer(name="c", kind="Conv", precision="fp16", parameters=40, flops=600),
+    ]
+    half, full = shares(layers)
+    assert (half.precision, half.layers, half.parameters) == ("fp16", 2, 70)
+    assert half.flop_share == pytest.approx(0.9)
+    assert full.parameter_share == pytest.approx(1 / 8)
+
+
+def test_shares_are_unknown_where_a_layer_is() -> None:
+    layers = [
+        Layer(name="a", kind="Conv", precision="fp32", parameters=10, flops=None),
+        Layer(name="b", kind="Conv", precision="fp16", parameters=30, flops=300),
+    ]
+    assert [s.flop_share for s in shares(layers)] == [None, None]
+    assert [s.parameter_share for s in shares(layers)] == [0.75, 0.25]
