@@ -165,6 +165,19 @@ def test_truncated(tmp_path: Path, plan: bytes, cut: int) -> None:
         read_plan_file(path)
 
 
+def test_the_header_of_a_tensorrt_plan(tmp_path: Path) -> None:
+    path = tmp_path / "m.engine"
+    data = b"ftrt" + bytes(12) + (1000).to_bytes(8, "little") + bytes((10, 16, 1, 11)) + bytes(972)
+    path.write_bytes(data)
+    file = read_plan_file(path)
+    assert (file.header.family, file.version, file.compute_capabilities) == ("tensorrt", "10.16.1.11", ())
+    path.write_bytes(data[:500])
+    with pytest.raises(ModelError, match="cut short or damaged, got 500 bytes, expected 1000"):
+        read_plan_file(path)
+    path.write_bytes(b"ptrt" + bytes(500))
+    assert read_plan_file(path).version == ""
+
+
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         read_plan_file(tmp_path / "absent.engine")
@@ -247,6 +260,10 @@ def test_a_driver_that_is_too_old_and_an_unknown_reason(tmp_path: Path, plan: by
     old = explain(file, rtx, H200, Messages(), frozenset({"OLD_CUDA_DRIVER"}))
     assert isinstance(old, CudaError)
     assert "newer NVIDIA driver" in str(old)
+    for said, part in (("Error Code 2: OutOfMemory (", "out of GPU memory"), ("(cudaError 999: x)", "CUDA failed")):
+        failed = explain(file, rtx, H200, Messages(errors=[said]), frozenset())
+        assert isinstance(failed, CudaError)
+        assert part in str(failed)
     unknown = explain(file, rtx, H200, Messages(errors=["a\nb"]), frozenset())
     assert isinstance(unknown, ModelError)
     assert "cannot load the plan: a b" in str(unknown)

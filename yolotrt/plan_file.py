@@ -23,8 +23,9 @@ from yolotrt.model_spec_infer import infer_spec
 # Ultralytics' header is a few kilobytes of JSON: a longer one is not a header.
 _MAX_METADATA_BYTES = 16 * 2**20
 _MAGIC_BYTES = 4
-# The header of a TensorRT-RTX plan, as 1.6 and 1.7 write it: magic, the plan's size in bytes at 16, the version of the
-# library at 24 (one byte a part), and at 32 a bit mask of the GPUs it was built for.
+# The header that TensorRT (from 8.6 on) and TensorRT-RTX share: magic, the plan's size in bytes at 16, the version of the
+# library at 24 (one byte a part). TensorRT-RTX adds a bit mask of the GPUs it was built for at 32.
+_HEADER = struct.Struct("<4s12xQ4B4x")
 _RTX_HEADER = struct.Struct("<4s12xQ4B4xQ")
 _RTX_GPU_BITS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
@@ -36,7 +37,7 @@ class PlanHeader:
     Attributes:
         magic: the first four bytes; `yolotrt.backends.flavours.readers` says who reads such plans.
         family: `tensorrt_rtx`, or `tensorrt` for the plans that the lean and the dispatch runtime read too.
-        version: of the library that wrote it, empty where the header does not tell (`tensorrt`).
+        version: of the library that wrote it, empty where the header does not tell (TensorRT before 8.6).
         compute_capabilities: GPUs it was built for, empty where the header does not tell.
     """
 
@@ -140,7 +141,7 @@ def read_plan_header(plan: bytes | memoryview, *, where: str = "the plan") -> Pl
     """Tell what a serialized plan is by its first bytes. Raises ModelError for anything that is none."""
     magic = bytes(plan[:_MAGIC_BYTES])
     if magic in TENSORRT_MAGICS:
-        return PlanHeader(magic=magic, family="tensorrt")
+        return PlanHeader(magic=magic, family="tensorrt", version=_tensorrt_version(plan, where))
     if magic not in RTX_MAGICS:
         raise ModelError(
             f"{where}: not a TensorRT plan",
@@ -159,6 +160,18 @@ def read_plan_header(plan: bytes | memoryview, *, where: str = "the plan") -> Pl
         version=".".join(str(part) for part in version),
         compute_capabilities=tuple(name for bit, name in enumerate(_RTX_GPU_BITS) if gpus >> bit & 1),
     )
+
+
+def _tensorrt_version(plan: bytes | memoryview, where: str) -> str:
+    if bytes(plan[:_MAGIC_BYTES]) != TENSORRT_MAGICS[0] or len(plan) < _HEADER.size:
+        return ""
+    _, size, *version = _HEADER.unpack_from(plan)
+    # A size that not even holds the header is not a size: then the rest is not what it seems to be either.
+    if size < _HEADER.size:
+        return ""
+    if len(plan) < size:
+        raise _cut_short(where, len(plan), size)
+    return ".".join(str(part) for part in version)
 
 
 def _read(path: Path) -> memoryview:

@@ -9,7 +9,7 @@ from pathlib import Path
 from yolotrt import files
 from yolotrt.backends.flavours import Flavour, capabilities, installed, readers
 from yolotrt.backends.tensorrt_api import ICudaEngine, ILogger, Runtime
-from yolotrt.backends.tensorrt_log import Messages
+from yolotrt.backends.tensorrt_log import Messages, capture
 from yolotrt.cuda.device import Device
 from yolotrt.errors import (
     BackendError,
@@ -124,6 +124,12 @@ def explain(
     if "UNSUPPORTED_CC" in diagnostics:
         built_for = ", ".join(plan_file.compute_capabilities) or "other GPUs"
         return _other_gpu(plan_file, built_for, device, target)
+    if "OutOfMemory" in text or "out of memory" in text:
+        return CudaError(
+            f"{plan_file.path}: out of GPU memory", remedy="Free the GPU: nvidia-smi shows what runs on it."
+        )
+    if "cudaError" in text:
+        return CudaError(f"{plan_file.path}: CUDA failed while {flavour.title} loaded the plan: {messages.summary()}")
     return ModelError(
         f"{plan_file.path}: {flavour.title} cannot load the plan: {messages.summary()}",
         remedy=f"It may be damaged: export it again with: yolotrt export MODEL --target {target}",
@@ -222,7 +228,9 @@ def _diagnostics(runtime: Runtime, plan_file: PlanFile, flavour: Flavour) -> fro
     """Names of what the runtime finds wrong with a plan; empty where it cannot tell."""
     if not flavour.can.explains_invalid_plans:
         return frozenset()
-    _, bits = runtime.get_engine_validity(plan_file.plan)
+    # Its messages would only repeat what the failure said.
+    with capture(flavour):
+        _, bits = runtime.get_engine_validity(plan_file.plan)
     kinds = flavour.module.EngineInvalidityDiagnostics
     known = (kinds.VERSION_MISMATCH, kinds.UNSUPPORTED_CC, kinds.OLD_CUDA_DRIVER, kinds.OLD_CUDA_RUNTIME)
     return frozenset(kind.name for kind in known if bits & int(kind))

@@ -40,7 +40,9 @@ class Messages:
 
     def summary(self, *, otherwise: str = "TensorRT gives no reason") -> str:
         """The errors as one line, each once."""
-        telling = dict.fromkeys(error.rstrip(". ") for error in self.errors if not any(noise in error for noise in _NOISE))
+        telling = dict.fromkeys(
+            error.rstrip(". ") for error in self.errors if not any(noise in error for noise in _NOISE)
+        )
         return "; ".join(telling) or otherwise
 
     def mention(self, text: str) -> bool:
