@@ -23,8 +23,8 @@ from yolotrt.model_spec_infer import infer_spec
 # Ultralytics' header is a few kilobytes of JSON: a longer one is not a header.
 _MAX_METADATA_BYTES = 16 * 2**20
 _MAGIC_BYTES = 4
-# The header that TensorRT (from 8.6 on) and TensorRT-RTX share: magic, the plan's size in bytes at 16, the version of the
-# library at 24 (one byte a part). TensorRT-RTX adds a bit mask of the GPUs it was built for at 32.
+# The header that TensorRT (from 8.6 on) and TensorRT-RTX share: magic, the plan's size in bytes at 16, the version of
+# the library at 24 (one byte a part). TensorRT-RTX adds a bit mask of the GPUs it was built for at 32.
 _HEADER = struct.Struct("<4s12xQ4B4x")
 _RTX_HEADER = struct.Struct("<4s12xQ4B4xQ")
 _RTX_GPU_BITS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")

@@ -128,7 +128,8 @@ def explain(
         return CudaError(
             f"{plan_file.path}: out of GPU memory", remedy="Free the GPU: nvidia-smi shows what runs on it."
         )
-    if "cudaError" in text:
+    # A damaged plan ends in a CUDA error too, but says first what it stumbled over.
+    if "cudaError" in text and "Serialization" not in text:
         return CudaError(f"{plan_file.path}: CUDA failed while {flavour.title} loaded the plan: {messages.summary()}")
     return ModelError(
         f"{plan_file.path}: {flavour.title} cannot load the plan: {messages.summary()}",
