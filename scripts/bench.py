@@ -1,8 +1,9 @@
 """Time yolotrt beside Ultralytics `predict` on this CPU: same ONNX, same pictures, turn by turn in one run.
 
 Prints a markdown table and writes it, with every figure as JSON beside it, where `--output` says. Both libraries run
-with their default number of threads. Each picture goes through every contestant before the next one comes, in an
-order that rotates, so that a machine that slows down slows all of them.
+with their default number of threads. Each contestant has a process of its own, since the idle threads of one runtime
+would slow the next one down; each picture goes through all of them, in random order and with a pause before each turn,
+before the next picture comes, so that a machine that slows down slows all of them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
@@ -28,10 +33,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.support.ultralytics_predict import UltralyticsPredictor  # noqa: E402
 from yolotrt import Detector, assets, files  # noqa: E402
+from yolotrt.backends import BackendName  # noqa: E402
 from yolotrt.sources import open_source, read_image  # noqa: E402
 from yolotrt.types import Frame, ImageU8  # noqa: E402
+
+PAUSE_S = 0.05
+"""Long enough for the threads of the runtime before to stop spinning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +57,27 @@ class Timing:
         return self.wall - self.inference
 
 
-Contestant = Callable[[ImageU8], Timing]
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is measured: the pictures, from memory or from JPEG files."""
+
+    title: str
+    enlarge: bool
+    from_files: bool
 
 
-def ultralytics(model: Path) -> Contestant:
+CASES = (
+    Case(title="Arrays of 960 x 540", enlarge=False, from_files=False),
+    Case(title="Arrays of 1920 x 1080", enlarge=True, from_files=False),
+    Case(title="JPEG files of 1920 x 1080 (reading them counted in before)", enlarge=True, from_files=True),
+)
+Runner = Callable[[ImageU8], Timing]
+
+
+def ultralytics(model: Path) -> Runner:
     """Ultralytics' `predict` in ONNX Runtime."""
+    from tests.support.ultralytics_predict import UltralyticsPredictor
+
     predictor = UltralyticsPredictor(model)
 
     def run(image: ImageU8) -> Timing:
@@ -70,8 +94,9 @@ def ultralytics(model: Path) -> Contestant:
     return run
 
 
-def yolotrt(detector: Detector) -> Contestant:
-    """`Detector` in the back-end it was opened with."""
+def yolotrt(model: Path, backend: BackendName) -> Runner:
+    """`Detector` on the CPU."""
+    detector = Detector(model, backend=backend, device="cpu")
 
     def run(image: ImageU8) -> Timing:
         started = time.perf_counter()
@@ -82,20 +107,65 @@ def yolotrt(detector: Detector) -> Contestant:
     return run
 
 
-def race(contestants: dict[str, Contestant], images: Sequence[ImageU8], rounds: int) -> dict[str, list[list[Timing]]]:
-    """Time every contestant on every picture: by name, one list per round."""
-    for run in contestants.values():
-        for image in images[:3]:
+CONTESTANTS: dict[str, Callable[[Path], Runner]] = {
+    "Ultralytics predict (ONNX Runtime)": ultralytics,
+    "yolotrt (ONNX Runtime)": partial(yolotrt, backend="onnxruntime"),
+    "yolotrt (CPU default)": partial(yolotrt, backend="auto"),
+}
+
+
+def pictures(case: Case, count: int) -> list[ImageU8]:
+    """`count` frames of the demo video, evenly spread."""
+    with open_source(assets.sample_video()) as source:
+        every = [frame.pixels for frame in source]
+    frames = every[:: max(len(every) // count, 1)][:count]
+    if case.enlarge:
+        frames = [np.asarray(cv2.resize(f, (1920, 1080), interpolation=cv2.INTER_CUBIC), np.uint8) for f in frames]
+    return frames
+
+
+def work(name: str, model: Path, case: Case, count: int, turns: Connection) -> None:
+    """A contestant's own process: runs the picture whose number it is sent, and answers with its `Timing`."""
+    images = pictures(case, count)
+    run = CONTESTANTS[name](model)
+    with tempfile.TemporaryDirectory() as folder:
+        files_ = [Path(folder) / f"{i}.jpg" for i in range(len(images))]
+        for path, image in zip(files_, images, strict=True):
+            cv2.imwrite(str(path), image)
+        for image in images[:5]:
             run(image)
-    names = list(contestants)
-    found: dict[str, list[list[Timing]]] = {name: [] for name in names}
+        turns.send(len(images))
+        while (index := turns.recv()) is not None:
+            started = time.perf_counter()
+            image = read_image(files_[index]) if case.from_files else images[index]
+            reading = time.perf_counter() - started if case.from_files else 0.0
+            t = run(image)
+            turns.send(replace(t, before=t.before + reading, wall=t.wall + reading))
+
+
+def race(model: Path, case: Case, *, count: int, rounds: int) -> dict[str, list[list[Timing]]]:
+    """Time every contestant on every picture: by name, one list per round."""
+    context = multiprocessing.get_context("spawn")
+    lines: dict[str, Connection] = {}
+    processes = []
+    for name in CONTESTANTS:
+        lines[name], theirs = context.Pipe()
+        processes.append(context.Process(target=work, args=(name, model, case, count, theirs), daemon=True))
+        processes[-1].start()
+        theirs.close()
+    sizes = [line.recv() for line in lines.values()]
+    order = random.Random(0)  # noqa: S311 (an order of turns, not a secret)
+    found: dict[str, list[list[Timing]]] = {name: [[] for _ in range(rounds)] for name in CONTESTANTS}
     for turn in range(rounds):
-        for name in names:
-            found[name].append([])
-        for i, image in enumerate(images):
-            start = (turn + i) % len(names)
-            for name in names[start:] + names[:start]:
-                found[name][-1].append(contestants[name](image))
+        for index in range(sizes[0]):
+            for name in order.sample(list(CONTESTANTS), len(CONTESTANTS)):
+                time.sleep(PAUSE_S)
+                lines[name].send(index)
+                found[name][turn].append(lines[name].recv())
+    for line in lines.values():
+        line.send(None)
+    for process in processes:
+        process.join()
     return found
 
 
@@ -146,28 +216,6 @@ def verdicts(found: dict[str, list[list[Timing]]]) -> tuple[list[str], dict[str,
     return [f"- {k}: **{r:.2f}** (rounds {a:.2f} to {b:.2f})" for k, (r, a, b) in ratios.items()], ratios
 
 
-def pictures(count: int) -> tuple[list[ImageU8], list[ImageU8]]:
-    """`count` pictures of the demo video as they are, and the same enlarged to 1920 x 1080."""
-    with open_source(assets.sample_video()) as source:
-        every = [frame.pixels for frame in source]
-    frames = every[:: max(len(every) // count, 1)][:count]
-    full_hd = [np.asarray(cv2.resize(f, (1920, 1080), interpolation=cv2.INTER_CUBIC), np.uint8) for f in frames]
-    return frames, full_hd
-
-
-def with_file(run: Contestant, path_of: dict[int, Path]) -> Contestant:
-    """The same from a JPEG file: reading and decoding counted in."""
-
-    def timed(image: ImageU8) -> Timing:
-        started = time.perf_counter()
-        pixels = read_image(path_of[id(image)])
-        decode = time.perf_counter() - started
-        t = run(pixels)
-        return Timing(before=t.before + decode, inference=t.inference, after=t.after, wall=t.wall + decode)
-
-    return timed
-
-
 def machine() -> str:
     """What it ran on, in one line."""
     cpu = next(
@@ -190,42 +238,31 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=assets.demo_model(), help="an ONNX file")
+    parser.add_argument("--model", type=Path, help="an ONNX file  [default: the demo model]")
     parser.add_argument("--pictures", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, help="markdown file to write; the figures go beside it as JSON")
     args = parser.parse_args()
-    same = Detector(args.model, backend="onnxruntime")
-    default = Detector(args.model, device="cpu")
-    contestants = {
-        "Ultralytics predict (ONNX Runtime)": ultralytics(args.model),
-        "yolotrt (ONNX Runtime)": yolotrt(same),
-        f"yolotrt (CPU default: {default.info.backend})": yolotrt(default),
-    }
-    small, full_hd = pictures(args.pictures)
-    lines = [f"Measured on {machine()}", f"`scripts/bench --pictures {args.pictures} --rounds {args.rounds}`", ""]
-    record: dict[str, object] = {"machine": machine(), "pictures": args.pictures, "rounds": args.rounds}
-    with tempfile.TemporaryDirectory() as folder:
-        path_of = {}
-        for i, image in enumerate(full_hd):
-            path_of[id(image)] = Path(folder) / f"{i}.jpg"
-            cv2.imwrite(str(path_of[id(image)]), image)
-        from_files = {name: with_file(run, path_of) for name, run in contestants.items()}
-        cases = (
-            (f"Arrays of {small[0].shape[1]} x {small[0].shape[0]}", contestants, small),
-            ("Arrays of 1920 x 1080", contestants, full_hd),
-            ("JPEG files of 1920 x 1080 (decoding counted in before)", from_files, full_hd),
-        )
-        for title, runners, images in cases:
-            found = race(runners, images, args.rounds)
-            said, ratios = verdicts(found)
-            lines += [*table(title, found), *said, ""]
-            record[title] = ratios
+    model = args.model or assets.demo_model()
+    with Detector(model, device="cpu") as detector:
+        default = str(detector.info)
+    lines = [
+        f"Measured on {machine()}. CPU default: {default}.",
+        "",
+        f"`scripts/bench --pictures {args.pictures} --rounds {args.rounds}`, milliseconds, medians.",
+        "",
+    ]
+    record: dict[str, object] = {"machine": machine(), "default": default, **vars(args), "model": model.name}
+    for case in CASES:
+        found = race(model, case, count=args.pictures, rounds=args.rounds)
+        said, ratios = verdicts(found)
+        lines += [*table(case.title, found), *said, ""]
+        record[case.title] = ratios
     text = "\n".join(lines)
     sys.stdout.write(text + "\n")
     if args.output:
         files.write_text(args.output, "# CPU: yolotrt beside Ultralytics\n\n" + text)
-        files.write_text(args.output.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
+        files.write_text(args.output.with_suffix(".json"), json.dumps(record, indent=2, default=str) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from yolotrt.errors import SourceError, UsageError
 from yolotrt.model_files import find_model_files
 from yolotrt.model_spec import ModelSpec
 from yolotrt.options import DetectOptions
-from yolotrt.preprocess.letterbox_cpu import geometry_for, letterbox
+from yolotrt.preprocess.letterbox_cpu import Letterboxer, geometry_for
 from yolotrt.types import Batch, Frame, FrameResult, ImageU8, StageSeconds
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Detector:
         files = find_model_files(model, trust=trust)
         self._backend: Backend = open_backend(files, backend=backend, device=device, strict=strict)
         self._lock = threading.Lock()
+        self._own = threading.local()  # each thread prepares its pictures in memory of its own
         try:
             if classes is not None:
                 options = dataclasses.replace(options, classes=_class_ids(classes, self.spec.names))
@@ -166,9 +167,15 @@ class Detector:
             for start in range(0, len(indices), self.spec.batch.max):
                 yield indices[start : start + self.spec.batch.max]
 
+    def _letterboxer(self) -> Letterboxer:
+        if not hasattr(self._own, "letterboxer"):
+            self._own.letterboxer = Letterboxer(self.spec)
+        found: Letterboxer = self._own.letterboxer
+        return found
+
     def _run(self, frames: Sequence[Frame]) -> list[FrameResult]:
         started = time.perf_counter()
-        batch = letterbox([f.pixels for f in frames], self.spec)
+        batch = self._letterboxer()([f.pixels for f in frames])
         padded = _pad_batch(batch, self.spec.batch.min)
         prepared = time.perf_counter()
         with self._lock:

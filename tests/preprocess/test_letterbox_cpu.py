@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.specs import make_spec
 from yolotrt.model_spec import LetterboxRule, ModelSpec
-from yolotrt.preprocess.letterbox_cpu import letterbox
+from yolotrt.preprocess.letterbox_cpu import Letterboxer, letterbox
 from yolotrt.types import ImageU8
 
 
@@ -72,3 +72,23 @@ def test_mixed_input_sizes_are_refused() -> None:
     spec = make_spec(imgsz=(640, 640), shape=(None, 3, None, None), letterbox=LetterboxRule(resize="minimal"))
     with pytest.raises(ValueError, match="one input size"):
         letterbox([np.zeros((1080, 1920, 3), np.uint8), np.zeros((1920, 1080, 3), np.uint8)], spec)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), min_size=1, max_size=4), max_size=6))
+def test_memory_used_again_shows_nothing_of_the_batch_before(calls: list[list[tuple[int, int]]]) -> None:
+    spec = make_spec(imgsz=(64, 64))
+    again = Letterboxer(spec)
+    rng = np.random.default_rng(0)
+    for sizes in calls:
+        images = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in sizes]
+        np.testing.assert_array_equal(again(images).images, np.stack([reference(i, spec) for i in images]))
+
+
+def test_memory_used_again_for_other_input_sizes() -> None:
+    spec = make_spec(imgsz=(640, 640), shape=(None, 3, None, None), letterbox=LetterboxRule(resize="minimal"))
+    again = Letterboxer(spec)
+    rng = np.random.default_rng(0)
+    for h, w in ((480, 640), (640, 360), (480, 640), (640, 640), (100, 640)):
+        image = rng.integers(0, 256, (h, w, 3), np.uint8)
+        np.testing.assert_array_equal(again([image]).images, letterbox([image], spec).images)
