@@ -8,16 +8,15 @@ from collections.abc import Iterable
 
 _BLOCK = """
 import sys
+from importlib.machinery import PathFinder
 
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top in BLOCKED:
-            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
+class Hiding(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in BLOCKED else super().find_spec(name, path, target)
 
-BLOCKED = set(sys.argv[1].split(","))
-sys.meta_path.insert(0, Refuse())
-del sys.argv[1]
+BLOCKED = set(sys.argv.pop(1).split(","))
+sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 """
 
 
