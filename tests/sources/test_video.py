@@ -138,7 +138,16 @@ def test_damaged_in_the_middle(tmp_path: Path) -> None:
     assert "is damaged" in str(problems[0])
 
 
-@pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no video at all" * 100,
+        b"lines\nof\ntext\n" * 99,
+        b"#EXTM3U\n#EXTINF:1,\na.ts\n",
+        b"ffconcat version 1.0\n",
+    ],
+)
 def test_not_a_video(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.mp4"
     path.write_bytes(content)

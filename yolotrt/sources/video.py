@@ -28,6 +28,9 @@ SUFFIXES = frozenset(
 )
 """What a video's name ends in, in lower case."""
 
+# FFmpeg would also take a text file for a video (of a terminal), and a playlist, which makes it open other files.
+_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,h264,hevc,m4v,obu,ivf,mxf,nut,dv,wtv,yuv4mpegpipe"
+
 _DEFAULT_TIME_BASE = Fraction(1, 90_000)
 
 
@@ -212,9 +215,10 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         if path.stat().st_size == 0:
             raise SourceError(f"{path}: the video is empty (zero bytes)", remedy="Copy or download it again.")
-        container = av.open(str(path), metadata_errors="replace")
+        options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+        container = av.open(str(path), container_options=options, metadata_errors="replace")
     except av.FFmpegError as e:
-        raise SourceError(f"{path}: not a video, or a damaged one ({e.strerror})") from e
+        raise SourceError(f"{path}: not a video, or a damaged one") from e
     except OSError as e:
         what = "no such file" if isinstance(e, FileNotFoundError) else e.strerror or str(e)
         raise SourceError(f"{path}: cannot read the video: {what}") from e

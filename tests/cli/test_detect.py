@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.support.media import cut, moving_box, picture, video_times, write_video
+from tests.support.tiny_models import BLUE, tiny_yolo
+from yolotrt import cli
+
+
+@dataclass
+class _Run:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a model, two pictures and a video."""
+    tiny_yolo(tmp_path / "tiny.onnx")
+    cv2.imwrite(str(tmp_path / "red.png"), picture())
+    cv2.imwrite(str(tmp_path / "blue.png"), picture(colour=BLUE))
+    write_video(tmp_path / "video.mp4", moving_box(20))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def detect(work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> _Detect:
+    return _Detect(monkeypatch, capfd)
+
+
+class _Detect:
+    """Runs `yolotrt detect` in this process, through the same door as the shell."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capfd = monkeypatch, capfd
+
+    def __call__(self, *arguments: str, model: str | None = "tiny.onnx") -> _Run:
+        named = [] if model is None else ["--model", model, "--backend", "onnxruntime"]
+        self._monkeypatch.setattr(sys, "argv", ["yolotrt", "detect", *named, *arguments])
+        before = signal.getsignal(signal.SIGTERM)
+        self._capfd.readouterr()
+        try:
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        captured = self._capfd.readouterr()
+        return _Run(int(end.value.code or 0), captured.out, captured.err)
+
+
+def _shell(*arguments: str, **environment: str) -> _Run:
+    run = subprocess.run(
+        [sys.executable, "-m", "yolotrt", "detect", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2]), **environment},
+    )
+    return _Run(run.returncode, run.stdout, run.stderr)
+
+
+def test_pictures_and_a_video(detect: _Detect, work: Path) -> None:
+    run = detect("red.png", "blue.png", "video.mp4", "--save", "out", "--jsonl", "out/boxes.jsonl")
+    assert run.code == 0
+    assert "tiny.onnx, in onnxruntime" in run.err
+    assert "on cpu, fp32" in run.err
+    for word in (
+        "frames",
+        "22",
+        "boxes",
+        "frames/s",
+        "decode",
+        "preprocess",
+        "inference",
+        "postprocess",
+        "draw, write",
+    ):
+        assert word in run.out
+    assert sorted(p.name for p in (work / "out").iterdir()) == ["blue.png", "boxes.jsonl", "red.png", "video.mp4"]
+    assert len(video_times(work / "out" / "video.mp4")) == 20
+    lines = [json.loads(line) for line in (work / "out" / "boxes.jsonl").read_text().splitlines()]
+    assert [line["source"] for line in lines[:3]] == ["red.png", "blue.png", "video.mp4"]
+    assert [{box["name"] for box in line["boxes"]} for line in lines[:2]] == [{"red"}, {"blue"}]
+
+
+def test_json_lines_on_standard_output_and_nothing_else_there(detect: _Detect) -> None:
+    run = detect("video.mp4", "--jsonl", "-")
+    assert run.code == 0
+    assert [json.loads(line)["index"] for line in run.out.splitlines()] == list(range(20))
+    assert "frames/s" in run.err
+
+
+def test_json_summary_and_nothing_else_there(detect: _Detect) -> None:
+    run = detect("video.mp4", "red.png", "--json", "--save", "out")
+    summary = json.loads(run.out)
+    assert (run.code, summary["frames"], summary["problems"]) == (0, 21, [])
+    assert summary["backend"]["backend"] == "onnxruntime"
+    assert summary["model"] == "tiny.onnx"
+    assert summary["classes"]["red"] == summary["boxes"]
+    assert set(summary["ms_per_frame"]) == {"decode", "preprocess", "inference", "postprocess", "write"}
+    assert summary["outputs"] == [str(Path("out", "video.mp4")), str(Path("out", "red.png"))]
+
+
+def test_two_runs_give_the_same_lines(detect: _Detect, work: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        assert detect("video.mp4", "red.png", "--jsonl", name).code == 0
+    assert (work / "a.jsonl").read_bytes() == (work / "b.jsonl").read_bytes()
+
+
+def test_filters(detect: _Detect, work: Path) -> None:
+    def found(*options: str, pictures: tuple[str, ...] = ("red.png", "blue.png")) -> list[str]:
+        run = detect(*pictures, "--jsonl", "-", *options)
+        assert run.code == 0, run.err
+        return [box["name"] for line in run.out.splitlines() for box in json.loads(line)["boxes"]]
+
+    everything = found()
+    assert set(everything) == {"red", "blue"}
+    assert set(found("--classes", "blue")) == {"blue"}
+    assert found("--classes", "0, blue") == everything
+    assert found("--conf", "0.99") == []
+    assert len(found("--conf", "0.01", "--iou", "1")) > len(everything)
+    assert len(found("--conf", "0.01", "--iou", "1", "--max-det", "1")) == 2
+    side_by_side = np.hstack([picture(box=(0, 0, 64, 48)), picture(box=(0, 0, 64, 48), colour=BLUE)])
+    cv2.imwrite(str(work / "both.png"), side_by_side)
+    agnostic = found("--agnostic", "--iou", "0", pictures=("both.png",))
+    assert 0 < len(agnostic) < len(found("--iou", "0", pictures=("both.png",)))
+    (work / "options.yaml").write_text("classes: [red]\n")
+    assert set(found("--config", "options.yaml")) == {"red"}
+    assert set(found("--config", "options.yaml", "--classes", "blue")) == {"blue"}
+
+
+def test_the_demo_model_is_taken_where_nothing_was_exported(
+    detect: _Detect, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(work / "tiny.onnx", work / "yolov8n_demo.onnx")
+    monkeypatch.setattr("yolotrt.assets._PACKAGED", work)
+    run = detect("red.png", "--backend", "onnxruntime", model=None)
+    assert run.code == 0, run.err
+    assert "yolov8n_demo.onnx (the demo model; choose another with --model), in onnxruntime" in run.err
+
+
+def test_one_bad_picture_among_several(detect: _Detect, work: Path) -> None:
+    (work / "bad.png").write_bytes(b"")
+    run = detect("red.png", "bad.png", "blue.png", "--save", "out")
+    assert run.code == 1
+    assert "Warning: bad.png: the picture is empty" in run.err
+    assert "Not read in full: 1" in run.out
+    assert sorted(p.name for p in (work / "out").iterdir()) == ["blue.png", "red.png"]
+
+
+def test_video_cut_short(detect: _Detect, work: Path) -> None:
+    cut(write_video(work / "cut.mp4", moving_box(100), muxer={"movflags": "faststart"}), 0.8)
+    run = detect("cut.mp4", "--save", "out")
+    assert run.code == 1
+    assert "Warning: cut.mp4: the video is cut short" in run.err
+    assert 10 < len(video_times(work / "out" / "cut.mp4")) < 100
+
+
+# What a user gets wrong: the call, the exit code, and what the one line on standard error says.
+_WRONG = [
+    (["none.png"], 1, "none.png: no such file or folder"),
+    (["none/*.png"], 1, "no picture or video matches"),
+    (["empty.png"], 1, "zero bytes"),
+    (["short.jpg"], 1, "cut short"),
+    (["text.png"], 1, "not a picture"),
+    (["text.txt"], 1, "neither a picture nor a video"),
+    (["text.mp4"], 1, "not a video"),
+    (["folder"], 1, "holds no pictures or videos"),
+    (["rtsp://u:p@host/1"], 2, "rtsp:// sources are not supported"),
+    (["0"], 2, "webcams"),
+    ([], 2, "SOURCE"),
+    (["red.png", "--conf", "2"], 2, "option conf is out of range"),
+    (["red.png", "--conf", "high"], 2, "--conf"),
+    (["red.png", "--max-det", "0"], 2, "option max_det is out of range"),
+    (["red.png", "--classes", "cat"], 2, "option classes names a class that the model does not have, got cat"),
+    (["red.png", "--classes", "9"], 2, "got 9"),
+    (["red.png", "--device", "tpu"], 2, "option device is unknown"),
+    (["red.png", "--backend", "tflite"], 2, "option backend is unknown"),
+    (["red.png", "--json", "--jsonl", "-"], 2, "both claim standard output"),
+    (["red.png", "--config", "bad.yaml"], 2, "unknown key 'confidence'"),
+    (["red.png", "--config", "none.yaml"], 2, "cannot read the configuration"),
+    (["red.png", "--save", "."], 2, "would replace"),
+    (["red.png", "--save", "text.txt"], 1, "a file stands where a folder is needed"),
+    (["red.png", "--jsonl", "folder"], 1, "a file stands where a folder is needed"),
+    (["red.png", "--jsonl", "red.png"], 2, "is the source itself"),
+    (["red.png", "--model", "none.onnx"], 1, "none.onnx: no such file"),
+    (["red.png", "--model", "folder"], 1, "folder: not a bundle"),
+    (["red.png", "--model", "text.txt"], 1, "not a kind of model file"),
+    (["red.png", "--model", "nan.onnx"], 1, "NaN"),
+    (["red.png", "--unknown"], 2, "--unknown"),
+]
+
+
+@pytest.fixture
+def wrong(work: Path) -> Path:
+    (work / "folder").mkdir()
+    (work / "empty.png").write_bytes(b"")
+    (work / "short.jpg").write_bytes(cv2.imencode(".jpg", picture())[1].tobytes()[:-40])
+    for name in ("text.png", "text.txt", "text.mp4"):
+        (work / name).write_text("only text " * 50)
+    (work / "bad.yaml").write_text("confidence: 0.5\n")
+    tiny_yolo(work / "nan.onnx", nan=True)
+    return work
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), _WRONG, ids=[" ".join(a) or "nothing" for a, _, _ in _WRONG])
+def test_wrong_calls(wrong: Path, detect: _Detect, arguments: list[str], code: int, message: str) -> None:
+    before = (wrong / "red.png").read_bytes()
+    run = detect(*arguments, model=None if "--model" in arguments else "tiny.onnx")
+    lines = [line for line in run.err.splitlines() if not line.startswith("Model: ")]
+    assert (run.code, run.out) == (code, "")
+    assert len(lines) == 1, run.err
+    assert lines[0].startswith("Error: ")
+    assert message in lines[0]
+    assert (wrong / "red.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [["short.jpg"], ["red.png", "--conf", "2"], ["text.mp4"]])
+def test_wrong_calls_from_the_shell(wrong: Path, arguments: list[str]) -> None:
+    run = _shell(*arguments, "--model", "tiny.onnx")
+    expected = next((code, message) for a, code, message in _WRONG if a == arguments)
+    assert run.code == expected[0]
+    assert expected[1] in run.err
+    assert "Traceback" not in run.err
+    assert run.out == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_disk_full(detect: _Detect) -> None:
+    run = detect("video.mp4", "--jsonl", "/dev/full")
+    assert run.code == 1
+    assert run.err.splitlines()[-1].startswith("Error: cannot write /dev/full: the disk is full")
+
+
+def test_reader_of_the_lines_goes_away(work: Path) -> None:
+    write_video(work / "long.mp4", moving_box(500), encoder={"preset": "ultrafast"})
+    command = f"{sys.executable} -m yolotrt detect long.mp4 --model tiny.onnx --jsonl - | head -n 2"
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert len(run.stdout.splitlines()) == 2
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_leaves_playable_outputs(work: Path, number: signal.Signals) -> None:
+    write_video(work / "long.mp4", moving_box(4000, (360, 640)), encoder={"preset": "ultrafast"})
+    named = ["--model", "tiny.onnx"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yolotrt", "detect", "long.mp4", *named, "--save", "out", "--jsonl", "out.jsonl"],
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (
+        (work / "out.jsonl").exists() and (work / "out.jsonl").stat().st_size > 10_000
+    ):
+        time.sleep(0.02)
+    process.send_signal(number)
+    started = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 2
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.rstrip().endswith("Interrupted.")
+    assert "frames/s" in out
+    frames = len(video_times(work / "out" / "long.mp4"))
+    lines = [json.loads(line)["index"] for line in (work / "out.jsonl").read_text().splitlines()]
+    assert 20 < frames < 4000
+    assert lines == list(range(frames))
+    assert [p.name for p in (work / "out").iterdir()] == ["long.mp4"]
+
+
+_PEAK = """
+import resource, sys
+from yolotrt import cli
+sys.argv = ["yolotrt", "detect", sys.argv[1], "--model", "tiny.onnx", "--save", "out", "--json"]
+try:
+    cli.main()
+finally:
+    sys.stderr.write(f"\\npeak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory in KiB")
+def test_peak_memory_does_not_grow_with_the_video(work: Path) -> None:
+    peaks = []
+    for frames in (200, 2000):
+        write_video(work / f"{frames}.mp4", moving_box(frames, (240, 320)), encoder={"preset": "ultrafast"})
+        environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+        run = subprocess.run(
+            [sys.executable, "-c", _PEAK, f"{frames}.mp4"], capture_output=True, text=True, env=environment
+        )
+        assert json.loads(run.stdout)["frames"] == frames
+        peaks.append(int(run.stderr.split()[-1]))
+    assert peaks[1] - peaks[0] < 16 << 10
