@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.support.media import cut, moving_box, picture, video_times, write_video
-from tests.support.tiny_models import BLUE, tiny_yolo
+from tests.support.tiny_models import BLUE, RED, tiny_yolo
 from yolotrt import cli
 
 
@@ -133,8 +133,8 @@ def test_filters(detect: _Detect, work: Path) -> None:
     assert found("--conf", "0.99") == []
     assert len(found("--conf", "0.01", "--iou", "1")) > len(everything)
     assert len(found("--conf", "0.01", "--iou", "1", "--max-det", "1")) == 2
-    side_by_side = np.hstack([picture(box=(0, 0, 64, 48)), picture(box=(0, 0, 64, 48), colour=BLUE)])
-    cv2.imwrite(str(work / "both.png"), side_by_side)
+    red_over_blue = np.vstack([picture((16, 64), box=(0, 0, 64, 16), colour=colour) for colour in (RED, BLUE)])
+    cv2.imwrite(str(work / "both.png"), np.vstack([red_over_blue, picture((32, 64), box=None)]))
     agnostic = found("--agnostic", "--iou", "0", pictures=("both.png",))
     assert 0 < len(agnostic) < len(found("--iou", "0", pictures=("both.png",)))
     (work / "options.yaml").write_text("classes: [red]\n")
