@@ -34,6 +34,7 @@ ENUMS = {
     "ComputeCapability",
     "EngineInvalidityDiagnostics",
     "LayerInformationFormat",
+    "ProfilingVerbosity",
 }
 # How TensorRT names what has another name or place in the table.
 REAL_NAMES = {"Severity": "ILogger.Severity"}

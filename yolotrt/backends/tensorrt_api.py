@@ -126,6 +126,7 @@ class IBuilderConfig(Protocol):
     builder_optimization_level: int
     hardware_compatibility_level: EnumMember
     num_compute_capabilities: int
+    profiling_verbosity: EnumMember
 
     def add_optimization_profile(self, profile: IOptimizationProfile) -> int: ...
 
@@ -183,6 +184,10 @@ class IExecutionContext(Protocol):
     def get_tensor_shape(self, name: str) -> Sequence[int]: ...
 
     def execute_async_v3(self, stream_handle: int) -> bool: ...
+
+
+class ProfilingVerbosity(Protocol):
+    DETAILED: EnumMember
 
 
 class LayerInformationFormat(Protocol):
@@ -253,6 +258,7 @@ _EngineStat: TypeAlias = EngineStat
 _TensorIOMode: TypeAlias = TensorIOMode
 _ComputeCapability: TypeAlias = ComputeCapability
 _EngineInvalidityDiagnostics: TypeAlias = EngineInvalidityDiagnostics
+_ProfilingVerbosity: TypeAlias = ProfilingVerbosity
 _LayerInformationFormat: TypeAlias = LayerInformationFormat
 
 
@@ -278,6 +284,7 @@ class TensorRT(Protocol):
     TensorIOMode: type[_TensorIOMode]
     ComputeCapability: type[_ComputeCapability]
     EngineInvalidityDiagnostics: type[_EngineInvalidityDiagnostics]
+    ProfilingVerbosity: type[_ProfilingVerbosity]
     LayerInformationFormat: type[_LayerInformationFormat]
 
 

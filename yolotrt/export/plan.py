@@ -225,6 +225,8 @@ class _Build:
 
     def _apply(self, config: IBuilderConfig) -> None:
         trt, options = self.trt, self.options
+        # What `yolotrt inspect` tells of the layers; it changes no kernel.
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         if options.workspace_mib is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
         if options.optimization_level is not None:
