@@ -101,6 +101,7 @@ class ExportOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
+        self._widen()
         if self.target not in get_args(Target):
             raise UsageError("option target is unknown", got=self.target, expected=" | ".join(get_args(Target)))
         if self.precision is not None and self.precision not in get_args(Precision):
@@ -109,6 +110,18 @@ class ExportOptions:
             )
         if self.imgsz is not None and min(self.imgsz) < 1:
             raise UsageError("option imgsz is out of range", got=self.imgsz, expected="positive sides")
+
+    def _widen(self) -> None:
+        """Take what callers write: `imgsz=640`, `batch=8`, paths as text."""
+        imgsz: Any = self.imgsz
+        if isinstance(imgsz, int):
+            object.__setattr__(self, "imgsz", (imgsz, imgsz))
+        batch: Any = self.batch
+        if isinstance(batch, int):
+            object.__setattr__(self, "batch", BatchRange(min=batch, opt=batch, max=batch))
+        for name in ("output", "images"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, Path(getattr(self, name)))
 
 
 def check_keys(kind: type[T], data: Mapping[str, Any], *, where: str) -> None:
