@@ -27,7 +27,7 @@ Float32Array = npt.NDArray[np.float32]
 
 _CONF = 0.25
 _CONF_SLACK = 0.05  # a box is looked for among those down to this far below the threshold
-_FLOOR = 0.05  # rows of end-to-end heads below this score are in no stable order
+_FLOOR = 0.1  # rows of end-to-end heads below this score are in no stable order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,9 @@ class Tolerance:
     matched: float
 
 
-SAME_PRECISION = Tolerance(box_px=0.1, box_relative=1e-3, score=1e-3, iou=0.99, matched=0.99)
-"""FP32 against FP32: only the order of summation differs."""
+SAME_PRECISION = Tolerance(box_px=0.1, box_relative=1e-3, score=1e-3, iou=0.99, matched=0.95)
+"""FP32 against FP32: only the order of summation differs. Raw outputs are held to that; of the decoded boxes some may
+differ, where equal scores compete."""
 
 LOWER_PRECISION = Tolerance(box_px=math.inf, box_relative=math.inf, score=0.1, iou=0.9, matched=0.95)
 """Beyond this, FP16 is broken for the model. What it should reach is `GOOD_IOU`."""
@@ -213,10 +214,12 @@ def _match(a: RawOutputs, b: RawOutputs, geometries: Sequence[LetterboxGeometry]
 
 
 def _match_one(mine: Detections, theirs: Detections) -> npt.NDArray[np.float64]:
-    found = np.zeros((len(mine.xyxy), 2))
+    has_area = (mine.xyxy[:, 2:] > mine.xyxy[:, :2]).all(axis=1)  # without, a box overlaps not even itself
+    xyxy, class_id, confidence = mine.xyxy[has_area], mine.class_id[has_area], mine.confidence[has_area]
+    found = np.zeros((len(xyxy), 2))
     if len(theirs.xyxy) and len(found):
-        iou = pairwise_iou(mine.xyxy, theirs.xyxy) * (mine.class_id[:, None] == theirs.class_id[None])
+        iou = pairwise_iou(xyxy, theirs.xyxy) * (class_id[:, None] == theirs.class_id[None])
         best = iou.argmax(axis=1)
         found[:, 0] = iou[np.arange(len(found)), best]
-        found[:, 1] = np.abs(mine.confidence - theirs.confidence[best])
+        found[:, 1] = np.abs(confidence - theirs.confidence[best])
     return found

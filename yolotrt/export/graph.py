@@ -25,7 +25,7 @@ from yolotrt.export.samples import batches
 from yolotrt.export.stages import RunningStage
 from yolotrt.model_spec import ModelSpec, Precision
 from yolotrt.model_spec_infer import METADATA_KEY, read_onnx_spec
-from yolotrt.types import RawOutputs
+from yolotrt.types import Batch, RawOutputs
 
 if TYPE_CHECKING:
     import onnx
@@ -92,22 +92,48 @@ def simplify(model: onnx.ModelProto, origin: Origin, stage: RunningStage) -> Gra
     return Graph(model=simpler, spec=spec)
 
 
-def compare_with_origin(graph: Graph, origin: Origin, pictures: Sequence[Path], stage: RunningStage) -> Graph:
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What the source itself says of some pictures: the yardstick of every later stage."""
+
+    title: str
+    pictures: Sequence[Path]
+    outputs: list[RawOutputs] = field(repr=False)
+
+    @classmethod
+    def of(cls, origin: Origin, spec: ModelSpec, pictures: Sequence[Path], stage: RunningStage) -> Reference:
+        """Run the source on at most `MAX_COMPARED` pictures."""
+        chosen = pictures[:MAX_COMPARED]
+        stage.say(f"running {origin.title}")
+        outputs = [_outputs(origin.run, b, spec) for b in batches(chosen, spec)]
+        return cls(title=origin.title, pictures=chosen, outputs=outputs)
+
+    def compare(self, model: onnx.ModelProto, spec: ModelSpec, stage: RunningStage) -> Comparison:
+        """Run a graph on the same pictures and compare."""
+        stage.say("running the graph")
+        runner = OnnxRunner(model, what="the ONNX graph")
+        others, geometries = [], []
+        for batch in batches(self.pictures, spec):
+            others.append(_outputs(lambda x: runner(x)[0], batch, spec))
+            geometries.append(batch.geometries)
+        return compare(self.outputs, others, geometries)
+
+
+def compare_with_origin(graph: Graph, reference: Reference, stage: RunningStage) -> Graph:
     """Raise ExportError where the graph's outputs are not those of the source itself."""
-    runner = OnnxRunner(graph.model, what="the ONNX graph")
-    found = _compare(origin.run, lambda x: runner(x)[0], graph.spec, pictures, stage)
+    found = reference.compare(graph.model, graph.spec, stage)
     found.check(
         SAME_PRECISION,
-        what=f"the ONNX graph computes something else than {origin.title}",
+        what=f"the ONNX graph computes something else than {reference.title}",
         remedy="Choose another operator set (opset), or report the model.",
     )
     stage.details = found.to_dict()
-    stage.result = f"as {origin.title}: {found.summary(SAME_PRECISION.iou)}"
+    stage.result = f"as {reference.title}: {found.summary(SAME_PRECISION.iou)}"
     return dataclasses.replace(graph, checks=graph.checks | {"comparison": stage.details})
 
 
 def lower_precision(
-    graph: Graph, origin: Origin, precision: Precision, pictures: Sequence[Path], stage: RunningStage
+    graph: Graph, reference: Reference, precision: Precision, pictures: Sequence[Path], stage: RunningStage
 ) -> Graph:
     """The graph in `precision`, compared with the source itself. Raises ExportError where boxes are lost."""
     if precision == "fp32":
@@ -121,8 +147,7 @@ def lower_precision(
     stage.say("measuring the ranges of activations")
     made = to_fp16(graph.model, batches(pictures, graph.spec))
     checked(made.model)
-    runner = OnnxRunner(made.model, what="the FP16 graph")
-    found = _compare(origin.run, lambda x: runner(x)[0], graph.spec, pictures, stage)
+    found = reference.compare(made.model, graph.spec, stage)
     found.check(
         LOWER_PRECISION,
         what="FP16 changes what the model finds",
@@ -143,13 +168,5 @@ def lower_precision(
     return Graph(model=made.model, spec=spec, checks=graph.checks | {"precision": stage.details})
 
 
-def _compare(a: Run, b: Run, spec: ModelSpec, pictures: Sequence[Path], stage: RunningStage) -> Comparison:
-    name = spec.outputs[0].name
-    reference, other, geometries = [], [], []
-    count = min(len(pictures), MAX_COMPARED)
-    for batch in batches(pictures[:count], spec):
-        reference.append(RawOutputs(arrays={name: a(batch.images)}, spec=spec))
-        other.append(RawOutputs(arrays={name: b(batch.images)}, spec=spec))
-        geometries.append(batch.geometries)
-        stage.say(f"comparing, {len(reference)} of {-(-count // spec.batch.min)}")
-    return compare(reference, other, geometries)
+def _outputs(run: Run, batch: Batch, spec: ModelSpec) -> RawOutputs:
+    return RawOutputs(arrays={spec.outputs[0].name: run(batch.images)}, spec=spec)

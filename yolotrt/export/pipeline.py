@@ -142,9 +142,10 @@ def _make_graph(source: Source, options: ExportOptions, goal: Goal, pictures: Se
     with log.stage("onnxsim") as stage:
         graph = stages.simplify(traced, origin, stage)
     with log.stage("comparison") as stage:
-        graph = stages.compare_with_origin(graph, origin, pictures, stage)
+        reference = stages.Reference.of(origin, graph.spec, pictures, stage)
+        graph = stages.compare_with_origin(graph, reference, stage)
     with log.stage("precision") as stage:
-        return stages.lower_precision(graph, origin, goal.precision, pictures, stage)
+        return stages.lower_precision(graph, reference, goal.precision, pictures, stage)
 
 
 def _find(model: str | Path, log: StageLog) -> Source:

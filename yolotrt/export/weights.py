@@ -161,7 +161,9 @@ def _refused_name(error: BaseException) -> str | None:
     text = str(cause)
     if found := re.search(r"GLOBAL (\S+)", text):
         return found[1]
-    return "an object that its restricted loader refuses" if "Unsupported" in text or "unsafe" in text else None
+    # "Unsupported operand" is no such refusal: these are bytes that no pickle has.
+    refused = re.search(r"unsupported class|unrecognized function|unsafe getattr", text)
+    return "an object that its restricted loader refuses" if refused else None
 
 
 def _damaged(path: Path, error: BaseException) -> ModelError:
