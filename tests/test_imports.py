@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -102,7 +104,9 @@ def test_av_blocked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("blocked", ["torch", "ultralytics"])
 def test_ultralytics_blocked(blocked: str, tmp_path: Path) -> None:
     weights = tmp_path / "weights.pt"
-    weights.write_bytes(b"PK\x03\x04" + bytes(100))
+    with zipfile.ZipFile(weights, "w") as archive:  # as PyTorch packs them
+        archive.writestr("weights/data.pkl", pickle.dumps({"model": None}, protocol=2))
+        archive.writestr("weights/version", "3")
     result = run_cli_blocked([blocked], "export", str(weights), "--output", str(tmp_path / "out"))
     assert result.returncode == 1
     assert '"yolotrt[export]"' in last_line(result)

@@ -27,7 +27,7 @@ def command(name: str) -> click.Command:
 def test_every_command_and_option_has_help(name: str) -> None:
     found = command(name)
     assert found.help
-    options = [p for p in found.params if isinstance(p, click.Option)]
+    options = [p for p in found.params if isinstance(p, click.Option) and not p.hidden]
     assert not [option.name for option in options if not option.help]
 
 
