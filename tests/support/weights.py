@@ -27,8 +27,8 @@ def picture(seed: int, height: int = 240, width: int = 320) -> ImageU8:
         side = int(rng.integers(8, height // 3))
         colour = tuple(int(v) for v in rng.integers(0, 255, 3))
         cv2.rectangle(image, (x, y), (x + side, y + side), colour, -1)
-    noisy = np.clip(image + rng.normal(0, 5, image.shape), 0, 255)
-    return noisy.astype(np.uint8)
+    noisy: ImageU8 = np.clip(image + rng.normal(0, 5, image.shape), 0, 255).astype(np.uint8)
+    return noisy
 
 
 def write_pictures(folder: Path, count: int = 3) -> Path:

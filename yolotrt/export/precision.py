@@ -29,7 +29,9 @@ from yolotrt.types import Batch
 if TYPE_CHECKING:
     import onnx
 
-LARGEST = 65504 / 8
+_FP16_MAX = 65504.0
+
+LARGEST = _FP16_MAX / 8
 """Largest absolute value seen on the calibration pictures that still leaves room for other pictures."""
 
 SMALLEST = 2.0**-13
@@ -194,8 +196,8 @@ class _Graph:
 
 
 def _fits_fp16(weights: np.ndarray) -> bool:
-    finite = weights.astype(np.float64)
-    if not np.isfinite(finite).all() or np.abs(finite).max(initial=0.0) > LARGEST:
+    exact = weights.astype(np.float64)
+    if not np.isfinite(exact).all() or np.abs(exact).max(initial=0.0) > _FP16_MAX:
         return False
-    size = float(np.linalg.norm(finite))
-    return size == 0 or float(np.linalg.norm(finite - finite.astype(np.float16))) <= _WEIGHT_ERROR * size
+    size = float(np.linalg.norm(exact))
+    return size == 0 or float(np.linalg.norm(exact - exact.astype(np.float16))) <= _WEIGHT_ERROR * size

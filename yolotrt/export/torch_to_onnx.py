@@ -43,6 +43,8 @@ def trace(weights: LoadedWeights, *, imgsz: tuple[int, int], batch: BatchRange, 
         net = _prepare(weights, imgsz)
         # A trace with one picture would bake the batch size in wherever a dimension of 1 is dropped or broadcast.
         example = torch.zeros(batch.opt if batch.is_static else max(batch.opt, 2), 3, *imgsz)
+        with torch.no_grad():
+            shape = tuple(net(example).shape)
         buffer = io.BytesIO()
         dynamic = None if batch.is_static else {"images": {0: "batch"}, "output0": {0: "batch"}}
         try:
@@ -66,6 +68,10 @@ def trace(weights: LoadedWeights, *, imgsz: tuple[int, int], batch: BatchRange, 
             ) from e
     model = onnx.load_from_string(buffer.getvalue())
     model.ir_version = min(model.ir_version, MAX_IR_VERSION)
+    # With a dynamic batch, shape inference loses the other dimensions as well.
+    for dim, value in list(zip(model.graph.output[0].type.tensor_type.shape.dim, shape, strict=True))[1:]:
+        dim.Clear()
+        dim.dim_value = value
     return model
 
 
