@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -69,6 +70,18 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = yolotrt.Detecter
 
 
+def test_every_extra_that_is_named_exists() -> None:
+    sources = [p.read_text(encoding="utf-8") for p in Path(yolotrt.__file__).parent.rglob("*.py")]
+    named = {extra for text in sources for extra in re.findall(r"yolotrt\[([\w,]+)\]", text)}
+    for tree in map(ast.parse, sources):
+        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "MissingExtraError"]
+        named |= {c.args[1].value for c in calls if isinstance(c.args[1], ast.Constant) and c.args[1].value}
+    assert {"export", "openvino", "video"} <= named
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    table = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    assert named <= set(re.findall(r"^(\w+) = \[", table, re.MULTILINE))
+
+
 DETECT = "from yolotrt import Detector\nimport sys\nDetector(sys.argv[1], backend=sys.argv[2])"
 TO_SUPERVISION = "from yolotrt import Detections\nDetections.empty(names=(), size=(1, 1)).to_supervision()"
 READ_VIDEO = "import sys\nfrom yolotrt import open_source\nlist(open_source(sys.argv[1]))"
@@ -82,6 +95,12 @@ def last_line(result: subprocess.CompletedProcess[str]) -> str:
 def test_openvino_blocked(tmp_path: Path) -> None:
     model = tiny_yolo(tmp_path / "tiny.onnx")
     assert '"yolotrt[openvino]"' in last_line(run_blocked(["openvino"], DETECT, str(model), "openvino"))
+
+
+def test_onnxruntime_blocked(tmp_path: Path) -> None:
+    model = tiny_yolo(tmp_path / "tiny.onnx")
+    line = last_line(run_blocked(["onnxruntime"], DETECT, str(model), "onnxruntime"))
+    assert line.endswith("Install it with: pip install onnxruntime")
 
 
 def test_without_openvino_onnxruntime_runs_the_model(tmp_path: Path) -> None:

@@ -46,13 +46,15 @@ class UnsupportedOptionError(UsageError):
 
 
 class MissingExtraError(YolotrtError):
-    """An optional dependency is not installed. Names the extra that brings it."""
+    """A dependency is not installed. Names the extra that brings it; an empty one means the package itself."""
 
     def __init__(self, package: str, extra: str, *, needed_for: str) -> None:
         self.package, self.extra = package, extra
         super().__init__(
             f"{needed_for} needs the package {package}, which is not installed",
-            remedy=f'Install it with: pip install "yolotrt[{extra}]"',
+            remedy=f'Install it with: pip install "yolotrt[{extra}]"'
+            if extra
+            else f"Install it with: pip install {package}",
         )
 
 

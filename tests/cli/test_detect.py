@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -269,7 +270,7 @@ def test_disk_full(detect: _Detect) -> None:
 
 def test_reader_of_the_lines_goes_away(work: Path) -> None:
     write_video(work / "long.mp4", moving_box(500), encoder={"preset": "ultrafast"})
-    command = f"{sys.executable} -m yolotrt detect long.mp4 --model tiny.onnx --jsonl - | head -n 2"
+    command = f"{shlex.quote(sys.executable)} -m yolotrt detect long.mp4 --model tiny.onnx --jsonl - | head -n 2"
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
     assert len(run.stdout.splitlines()) == 2

@@ -23,7 +23,7 @@ class OnnxRuntimeBackend(Backend):
         try:
             import onnxruntime
         except ImportError as e:
-            raise MissingExtraError("onnxruntime", "onnxruntime", needed_for="The back-end onnxruntime") from e
+            raise MissingExtraError("onnxruntime", "", needed_for="The back-end onnxruntime") from e
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors come as exceptions; warnings on graph rewrites tell a user nothing
