@@ -99,6 +99,7 @@ def test_the_layers_on_demand(tmp_path: Path) -> None:
     shown = inspect_cli(model, "--layers").stdout
     assert "MatMul" in shown
     assert "colour" in shown
+    assert "1 x 3 x 16" in shown
 
 
 def test_a_dynamic_onnx_file(tmp_path: Path) -> None:
@@ -221,7 +222,7 @@ def test_the_inspector_s_text_with_details() -> None:
     (found,) = parse_layers(json.dumps({"Layers": [layer]}))
     assert (found.name, found.kind, found.precision) == ("conv1", "CaskConvolution", "fp16")
     assert found.parameters == 108
-    assert found.output == "y [1, 4, 8, 8]"
+    assert found.output == "1 x 4 x 8 x 8"
 
 
 def test_the_inspector_s_text_without_details() -> None:

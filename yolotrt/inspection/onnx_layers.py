@@ -68,7 +68,7 @@ class _Graph:
             name=node.name or output,
             kind=node.op_type,
             precision=precision,
-            output=f"{output} {list(shape)}" if shape else output,
+            output=" x ".join(map(str, shape)) if shape else output,
             parameters=prod(weight.dims) if weight is not None else 0,
             flops=self._flops(node, shape, weight),
         )

@@ -61,7 +61,7 @@ def _layer(entry: dict[str, Any] | str) -> Layer:
         kind=str(entry.get("ParameterType") or entry.get("LayerType") or ""),
         # A layer computes in the type that it reads; a cast or reformat is what it writes.
         precision=_precision(inputs or outputs),
-        output=f"{first.get('Name', '')} {first.get('Dimensions', '')}".strip(),
+        output=" x ".join(map(str, first.get("Dimensions") or ())) or str(first.get("Name", "")),
         parameters=int(weights["Count"]) if isinstance(weights, dict) and "Count" in weights else None,
     )
 

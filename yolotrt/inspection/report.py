@@ -23,7 +23,7 @@ class Layer:
         name: as the file has it.
         kind: ONNX operator or TensorRT layer type.
         precision: of its arithmetic: `fp32`, `fp16`, `bf16`, `int8`, `fp8`, `int4`, or another data type's name.
-        output: name and shape of its first output, for people.
+        output: shape of its first output, for people; its name where the shape is unknown.
         parameters: numbers in its weights; None where unknown, 0 for a layer without weights.
         flops: floating point operations for one picture; None where unknown.
     """
