@@ -243,17 +243,27 @@ def test_a_plan_for_another_gpu(gpu: Device, tmp_path: Path) -> None:
         assert part in str(caught.value)
 
 
+def plan_built_on_the_gpu(path: Path, **options: Any) -> Path:
+    """A plan whose options need the GPU while it is built; an expected failure where the driver is too old for it."""
+    try:
+        return make_plan(path, **options)
+    except CudaError as e:
+        if "needs a newer NVIDIA driver" not in str(e):
+            raise
+        pytest.xfail(str(e))
+
+
 @pytest.mark.parametrize("options", [{"refittable": True}, {"strip": True}, {"strip": True, "refittable": True}])
 def test_refittable_and_stripped(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tiny_yolo(tmp_path / "m.onnx")
-    with open_plan(path, **options) as backend:
+    with TensorRTBackend.open(plan_built_on_the_gpu(path, **options)) as backend:
         batch = noise(backend.spec)
         assert_same(backend.infer(batch).first, reference(path, batch.images))
 
 
 def test_a_stripped_plan_without_its_weights(tmp_path: Path) -> None:
     path = tiny_yolo(tmp_path / "m.onnx")
-    plan = make_plan(path, strip=True)
+    plan = plan_built_on_the_gpu(path, strip=True)
     tiny_yolo(path, names=("another", "training", "here"))
     with pytest.raises(ModelError, match="is not the file that the plan was built from"):
         TensorRTBackend.open(plan)

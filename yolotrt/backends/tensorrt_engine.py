@@ -35,7 +35,6 @@ DTYPES = {
 # What TensorRT 10 and 11 say of a plan of another version, and of one for another GPU.
 _OTHER_VERSION = re.compile(r"expecting library version ([\d.]+) got ([\d.]*\d)?")
 _OTHER_GPU = re.compile(r"expecting compute ([\d.]+\d) got compute ([\d.]+\d)")
-_DRIVER_TOO_OLD = ("cudaError 35", "CUDA driver version is insufficient")
 
 
 def choose_flavour(plan_file: PlanFile) -> Flavour:
@@ -111,7 +110,7 @@ def explain(
     """Why a plan was refused, from what the runtime said, the plan's header and the manifest."""
     text = "; ".join(messages.errors)
     target = flavour.can.target or "tensorrt"
-    if diagnostics & {"OLD_CUDA_DRIVER", "OLD_CUDA_RUNTIME"} or any(phrase in text for phrase in _DRIVER_TOO_OLD):
+    if diagnostics & {"OLD_CUDA_DRIVER", "OLD_CUDA_RUNTIME"} or messages.driver_too_old:
         return CudaError(f"{flavour.title} needs a newer NVIDIA driver", remedy="Update the NVIDIA driver.")
     built_by = f"{flavour.can.title} {plan_file.version}"
     if version := _OTHER_VERSION.search(text):

@@ -27,6 +27,8 @@ _LEVELS = {
     "INFO": logging.DEBUG,
     "VERBOSE": logging.NOTSET,
 }
+# CUDA's codes for a driver older than the library: 35 (runtime API) and 222 (driver API, code it does not know).
+_DRIVER_TOO_OLD = ("cudaError 35", "CUDA driver version is insufficient", "CUDA error 222")
 # Complaints about itself that say nothing of the plan.
 _NOISE = ("Thread context has not been set", "catchCudaError")
 
@@ -48,6 +50,11 @@ class Messages:
     def mention(self, text: str) -> bool:
         """Whether an error holds `text`."""
         return any(text in error for error in self.errors)
+
+    @property
+    def driver_too_old(self) -> bool:
+        """Whether an error says that the NVIDIA driver is older than the library needs."""
+        return any(self.mention(phrase) for phrase in _DRIVER_TOO_OLD)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,15 @@ from yolotrt.backends.flavours import FAMILY, Flavour
 from yolotrt.backends.tensorrt_api import Builder, IBuilderConfig, ILogger, INetworkDefinition, ParserError, TensorRT
 from yolotrt.backends.tensorrt_log import Messages, capture
 from yolotrt.cuda.device import Device
-from yolotrt.errors import BackendError, CudaError, ExportError, ModelError, UnsupportedOptionError, UsageError
+from yolotrt.errors import (
+    BackendError,
+    CudaError,
+    ExportError,
+    ModelError,
+    UnsupportedOptionError,
+    UsageError,
+    YolotrtError,
+)
 from yolotrt.model_spec import ModelSpec
 from yolotrt.options import PlanOptions
 
@@ -271,7 +279,11 @@ class _Build:
             remedy="Export with --target onnx to run the model without TensorRT.",
         )
 
-    def _build_error(self) -> ExportError:
+    def _build_error(self) -> YolotrtError:
+        if self.messages.driver_too_old:
+            return CudaError(
+                f"{self.flavour.title} needs a newer NVIDIA driver for this build", remedy="Update the NVIDIA driver."
+            )
         remedy = None
         short = self.messages.mention("OutOfMemory") or self.messages.mention("out of memory")
         if self.messages.mention("workspace") or (short and self.options.workspace_mib is not None):

@@ -216,7 +216,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if path.stat().st_size == 0:
             raise SourceError(f"{path}: the video is empty (zero bytes)", remedy="Copy or download it again.")
         options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
-        container = av.open(str(path), container_options=options, metadata_errors="replace")
+        container = av.open(str(path), container_options=options, **_lenient(av.__version__))
     except av.FFmpegError as e:
         raise SourceError(f"{path}: not a video, or a damaged one") from e
     except OSError as e:
@@ -228,6 +228,11 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise SourceError(f"{path}: the file has no video stream", got=_kinds(container))
         streams[0].thread_type = "AUTO"
         yield container, streams[0]
+
+
+def _lenient(version: str) -> dict[str, Any]:
+    """Titles that are not UTF-8 must not stop a video. PyAV 19 dropped the option."""
+    return {"metadata_errors": "replace"} if int(version.split(".", maxsplit=1)[0]) < 19 else {}
 
 
 def _kinds(container: InputContainer) -> str:
