@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,13 +75,16 @@ def staging(paths: BundlePaths) -> Iterator[Path]:
 
     Raises SinkError where the output folder cannot be written.
     """
-    with files.writing(paths.folder):
-        is_new = not paths.folder.exists()
-        paths.folder.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(paths)
-        folder = Path(tempfile.mkdtemp(dir=paths.folder, prefix=paths.part))
-    lock = _lock(folder)
+    is_new = not paths.folder.exists()
+    # The name is chosen before the folder is made, so that an interrupt between the two finds it.
+    folder = paths.folder / f"{paths.part}{secrets.token_hex(8)}"
+    lock = None
     try:
+        with files.writing(paths.folder):
+            paths.folder.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(paths)
+            folder.mkdir()
+        lock = _lock(folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
