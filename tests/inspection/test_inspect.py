@@ -146,6 +146,15 @@ def test_a_plan_alone(tmp_path: Path, plan_bytes: bytes) -> None:
     assert found.spec is not None or "loaded on a GPU" in found.spec_problem
 
 
+def test_a_plan_of_another_version(tmp_path: Path, plan_bytes: bytes) -> None:
+    plan = tmp_path / "old.engine"
+    plan.write_bytes(plan_bytes[:24] + bytes([1, 3, 0, 35]) + plan_bytes[28:])
+    found = as_json(plan)
+    assert found["plan"]["version"] == "1.3.0.35"
+    assert runner(found, "tensorrt")["runs"] is False
+    assert "1.3.0.35" in runner(found, "tensorrt")["detail"]
+
+
 def test_a_plan_with_ultralytics_header(tmp_path: Path, plan_bytes: bytes) -> None:
     header = json.dumps({"task": "detect", "stride": 32, "imgsz": [64, 64], "names": {"0": "a"}}).encode()
     plan = tmp_path / "ultralytics.engine"

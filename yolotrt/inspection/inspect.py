@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def inspect_model(path: str | Path) -> Inspection:
         raise ModelError(
             f"{path}: weights, not an exported model",
             expected="a plan, an ONNX file, a manifest or a bundle's folder",
-            remedy=f"Export them first with: yolotrt export {path}",
+            remedy=f"Export them first with: yolotrt export {shlex.quote(str(path))}",
         )
     files = find_model_files(path)
     plan = read_plan_file(files.plan) if files.plan is not None else None

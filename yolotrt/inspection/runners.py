@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import get_args
 
@@ -9,10 +10,12 @@ import numpy as np
 
 from yolotrt.backends import BackendName, open_backend
 from yolotrt.backends.base import Backend
-from yolotrt.errors import MissingExtraError, YolotrtError
+from yolotrt.backends.flavours import installed
+from yolotrt.errors import MissingExtraError, PlanMismatchError, YolotrtError
 from yolotrt.inspection.report import Runner
 from yolotrt.model_files import ModelFiles
 from yolotrt.model_spec import ModelSpec
+from yolotrt.plan_file import read_plan_file
 from yolotrt.preprocess.letterbox_cpu import letterbox
 from yolotrt.types import Batch
 
@@ -55,7 +58,7 @@ def _missing_file(name: BackendName, files: ModelFiles) -> Runner | None:
             backend=name,
             runs=False,
             detail="takes a plan, not an ONNX file",
-            remedy=f"yolotrt export {files.onnx} --target tensorrt-rtx",
+            remedy=f"yolotrt export {shlex.quote(str(files.onnx))} --target tensorrt-rtx",
         )
     if name != "tensorrt" and files.onnx is None:
         return Runner(
@@ -73,10 +76,23 @@ def _try(name: BackendName, files: ModelFiles) -> tuple[Runner, ModelSpec | None
             milliseconds = one_inference(backend)
             info, spec = backend.info, backend.spec
     except YolotrtError as e:
-        return Runner(backend=name, runs=False, detail=reason(e), remedy=e.remedy or ""), None
+        detail = reason(e)
+        if name == "tensorrt" and not isinstance(e, PlanMismatchError):
+            detail += _other_version(files)
+        return Runner(backend=name, runs=False, detail=detail, remedy=e.remedy or ""), None
     version = info.version if info.flavour == name else f"{info.flavour} {info.version}"
     detail = f"{version} on {info.device}, {info.precision}; one inference took {milliseconds:.1f} ms"
     return Runner(backend=name, runs=True, detail=detail), spec
+
+
+def _other_version(files: ModelFiles) -> str:
+    """That a plan is of another TensorRT than the one here, which without a GPU nothing else says; else empty."""
+    assert files.plan is not None
+    plan = read_plan_file(files.plan)
+    here = [f for f in installed() if plan.header.magic in f.can.magics and not f.can.version_compatible_only]
+    if plan.is_version_compatible or not plan.version or not here or plan.version == here[0].version:
+        return ""
+    return f"; besides, it was built by version {plan.version} and {here[0].title} is installed"
 
 
 def reason(error: YolotrtError) -> str:
