@@ -257,7 +257,7 @@ def _ground_shadow(frame: F32, sprite: Sprite, foot: float, place: Backdrop, bac
     half = (c1 - c0) / 2 + 2
     deep = max(2.0, min(half * 0.22, height * 0.12))
     pad = int(deep) + 4
-    patch = np.zeros((2 * pad, int(2 * half) + 2 * pad), np.float32)
+    patch: F32 = np.zeros((2 * pad, int(2 * half) + 2 * pad), np.float32)
     covered = coverage(np.asarray(ellipse(patch.shape[1] / 2, pad, half * 1.05, deep), np.float64), *patch.shape)
     if covered is not None:
         top, left, mask = covered

@@ -118,7 +118,7 @@ def render(
     top = math.floor(foot[1] - y_high * scale) - 2
     width = math.floor(foot[0] + x_high * scale) + 3 - left
     height = math.floor(foot[1] - y_low * scale) + 3 - top
-    color = np.zeros((height, width, 3), np.float32)
+    color: F32 = np.zeros((height, width, 3), np.float32)
     alpha = np.zeros((height, width), np.float32)
     body = np.zeros((height, width), np.float32)
     sx = -scale if flip else scale

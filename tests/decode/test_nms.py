@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +14,7 @@ from yolotrt.decode.nms_cpu import nms, pairwise_iou
 
 
 @st.composite
-def boxes(draw: st.DrawFn, grid: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def boxes(draw: st.DrawFn, grid: int = 12) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Boxes on a coarse grid with few scores and classes: many ties, duplicates and boxes without area."""
     n = draw(st.integers(0, 40))
     seed = draw(st.integers(0, 2**32 - 1))
@@ -22,7 +25,9 @@ def boxes(draw: st.DrawFn, grid: int = 12) -> tuple[np.ndarray, np.ndarray, np.n
     return xyxy, (rng.integers(0, 6, n) / 5).astype(np.float32), rng.integers(0, 3, n)
 
 
-def by_definition(xyxy: np.ndarray, confidence: np.ndarray, classes: np.ndarray | None, iou: float) -> list[int]:
+def by_definition(
+    xyxy: npt.NDArray[Any], confidence: npt.NDArray[Any], classes: npt.NDArray[Any] | None, iou: float
+) -> list[int]:
     """Greedy suppression, pair by pair: exact for small whole numbers and thresholds that are binary fractions."""
     kept: list[int] = []
     for i in sorted(range(len(xyxy)), key=lambda i: (-float(confidence[i]), i)):
@@ -41,7 +46,7 @@ def by_definition(xyxy: np.ndarray, confidence: np.ndarray, classes: np.ndarray 
 
 @settings(max_examples=300, deadline=None)
 @given(boxes(), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.booleans())
-def test_equals_the_definition(data: tuple[np.ndarray, ...], iou: float, agnostic: bool) -> None:
+def test_equals_the_definition(data: tuple[npt.NDArray[Any], ...], iou: float, agnostic: bool) -> None:
     xyxy, confidence, class_id = data
     classes = None if agnostic else class_id
     got = nms(xyxy, confidence, classes, iou=iou, max_det=1000)
@@ -49,7 +54,7 @@ def test_equals_the_definition(data: tuple[np.ndarray, ...], iou: float, agnosti
 
 
 @given(boxes(), st.integers(1, 10))
-def test_max_det_cuts_the_tail(data: tuple[np.ndarray, ...], max_det: int) -> None:
+def test_max_det_cuts_the_tail(data: tuple[npt.NDArray[Any], ...], max_det: int) -> None:
     xyxy, confidence, class_id = data
     every = nms(xyxy, confidence, class_id, iou=0.5, max_det=1000)
     np.testing.assert_array_equal(nms(xyxy, confidence, class_id, iou=0.5, max_det=max_det), every[:max_det])
@@ -57,7 +62,7 @@ def test_max_det_cuts_the_tail(data: tuple[np.ndarray, ...], max_det: int) -> No
 
 @settings(deadline=None)
 @given(boxes(), st.sampled_from([0.3, 0.7]))
-def test_kept_boxes_do_not_overlap(data: tuple[np.ndarray, ...], iou: float) -> None:
+def test_kept_boxes_do_not_overlap(data: tuple[npt.NDArray[Any], ...], iou: float) -> None:
     xyxy, confidence, class_id = data
     keep = nms(xyxy, confidence, None, iou=iou, max_det=1000)
     assert (np.diff(confidence[keep]) <= 0).all()

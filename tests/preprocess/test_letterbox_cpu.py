@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +17,7 @@ from yolotrt.preprocess.letterbox_cpu import Letterboxer, letterbox
 from yolotrt.types import ImageU8
 
 
-def reference(image: ImageU8, spec: ModelSpec) -> np.ndarray:
+def reference(image: ImageU8, spec: ModelSpec) -> npt.NDArray[Any]:
     """Resize, border, BGR to RGB, planes, divide by 255: one plain step after the other."""
     h, w = image.shape[:2]
     ratio = min(spec.imgsz[0] / h, spec.imgsz[1] / w)
