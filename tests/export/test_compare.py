@@ -131,7 +131,10 @@ def test_other_shapes_and_nan() -> None:
 
 def test_its_report() -> None:
     found = run(dense(), dense())
-    assert (
-        found.summary(0.99) == "raw boxes within 0 px, scores within 0, 80 of 80 boxes at IoU 0.99 or more on 1 picture"
-    )
+    boxes = "80 of 80 boxes at IoU 0.99 or more (mean 1.0000) on 1 picture"
+    assert found.summary(0.99) == f"raw boxes within 0 px, scores within 0, {boxes}"
+    assert found.boxes_summary(0.99) == boxes
     assert found.to_dict()["boxes_iou_098"] == 80
+    nothing = run(np.zeros((1, 6, 4), np.float32), np.zeros((1, 6, 4), np.float32))
+    assert nothing.summary(0.99) == "raw boxes within 0 px, scores within 0 on 1 picture"
+    assert nothing.boxes_summary(0.99) == "no boxes, scores within 0 on 1 picture"

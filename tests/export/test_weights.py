@@ -161,3 +161,15 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
 def test_the_stem_leaves_out_a_precision(tmp_path: Path, file: str, stem: str) -> None:
     (tmp_path / file).write_bytes(b"x")
     assert find_source(tmp_path / file).stem == stem
+
+
+def test_a_model_name_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in ("yolov8n", "yolov8n.pt"):
+        with pytest.raises(ModelError, match=r"Ultralytics could not download it.* Check the network"):
+            find_source(name)
+    assert list(tmp_path.iterdir()) == []

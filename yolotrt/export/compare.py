@@ -89,11 +89,20 @@ class Comparison:
         return len(self.ious) - self.matched(iou) <= max(1, (1 - share) * len(self.ious))
 
     def summary(self, iou: float) -> str:
-        """One line."""
-        line = f"raw boxes within {self.box_px:.2g} px, scores within {self.score:.1g}"
-        if len(self.ious):
-            line += f", {self.matched(iou)} of {len(self.ious)} boxes at IoU {iou} or more"
-        return f"{line} on {self.pictures} picture{'s' * (self.pictures != 1)}"
+        """One line on everything, for versions that should be equal."""
+        raw = f"raw boxes within {self.box_px:.2g} px, scores within {self.score:.1g}"
+        return f"{raw}, {self.boxes_summary(iou)}" if len(self.ious) else f"{raw} on {self._pictures}"
+
+    def boxes_summary(self, iou: float) -> str:
+        """One line on what is found. Raw boxes are left out: those that nobody would look at may well move."""
+        if not len(self.ious):
+            return f"no boxes, scores within {self.score:.1g} on {self._pictures}"
+        found = f"{self.matched(iou)} of {len(self.ious)} boxes at IoU {iou} or more"
+        return f"{found} (mean {self.ious.mean():.4f}) on {self._pictures}"
+
+    @property
+    def _pictures(self) -> str:
+        return f"{self.pictures} picture{'s' * (self.pictures != 1)}"
 
     def to_dict(self) -> dict[str, float]:
         """JSON-ready numbers."""
@@ -136,7 +145,7 @@ def compare(
         ExportError: the shapes differ.
         NonFiniteOutputError: NaN or infinity in one of them.
     """
-    raw = np.zeros(4)
+    raw: npt.NDArray[np.float64] = np.zeros(4)
     matches: list[npt.NDArray[np.float64]] = []
     for a, b, placed in zip(reference, other, geometries, strict=True):
         if a.first.shape != b.first.shape:

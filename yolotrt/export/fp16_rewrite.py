@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Inputs that stay float32 in FP16 nodes, by op type: the operator's definition ties them to that type.
 _ALWAYS_FLOAT: Mapping[str, frozenset[int]] = {"Resize": frozenset({1, 2})}
 
+TYPELESS = frozenset({"Shape", "Size"})
+"""Operators to which the type of their input is nothing: they read whichever version there is."""
+
 
 def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose constants are all initializers, none of them a graph input, and whose tensor types are all known.
@@ -83,6 +86,10 @@ class _Rewriter:
     def run(self) -> None:
         for node in list(self.graph.node):
             half = node.output[0] in self.fp16
+            if node.op_type in TYPELESS and node.input[0] not in self.constants:
+                node.input[0] = self._as(node.input[0], half=node.input[0] in self.native_half)
+                self.nodes.append(node)
+                continue
             for slot, name in enumerate(node.input):
                 if self.types.get(name) == self.float_:
                     node.input[slot] = self._as(

@@ -158,7 +158,7 @@ def lower_precision(
         **found.to_dict(), "fp16_nodes": made.fp16_nodes, "nodes": made.nodes, "kept_fp32": dict(made.kept),
         "calibration_pictures": made.pictures,
     }  # fmt: skip
-    stage.result = f"FP16 in {made.fp16_nodes} of {made.nodes} nodes (FP32: {kept}); {found.summary(GOOD_IOU)}"
+    stage.result = f"FP16 in {made.fp16_nodes} of {made.nodes} nodes (FP32: {kept}); {found.boxes_summary(GOOD_IOU)}"
     if not found.reaches(GOOD_IOU, GOOD_SHARE):
         stage.result += f"; that is less than the usual {GOOD_SHARE:.0%}, check it on your own data"
     metadata = list(graph.model.metadata_props)

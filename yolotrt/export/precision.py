@@ -18,11 +18,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from yolotrt.export.fp16_rewrite import normalise, rewrite, tensor_types
+from yolotrt.export.fp16_rewrite import TYPELESS, normalise, rewrite, tensor_types
 from yolotrt.export.ranges import measure_ranges
 from yolotrt.types import Batch
 
@@ -122,7 +123,9 @@ class _Graph:
             i.name: numpy_helper.to_array(i) for i in model.graph.initializer if i.data_type == TensorProto.FLOAT
         }
         self.float_nodes = [
-            key for key, n in self.nodes.items() if any(t in self._is_float for t in (*n.input, *n.output))
+            key
+            for key, n in self.nodes.items()
+            if n.op_type not in TYPELESS and any(t in self._is_float for t in (*n.input, *n.output))
         ]
 
     def activations_of(self, keys: Iterable[str]) -> list[str]:
@@ -144,11 +147,24 @@ class _Graph:
         tail: dict[str, str] = {}
         while pending:
             key = self.producer.get(pending.pop())
-            if key is None or key in tail or self.nodes[key].op_type in _COMPUTE:
+            if key is None or key in tail or self._computes(key):
                 continue
             tail[key] = "box decode"
             pending += [t for t in self.nodes[key].input if t in self._is_float]
         return {key: why for key, why in tail.items() if key in set(self.float_nodes)}
+
+    def _computes(self, key: str) -> bool:
+        """Whether the box decode begins behind this node. A softmax in it and the DFL's expectation belong to it."""
+        node = self.nodes[key]
+        return node.op_type in _COMPUTE and node.op_type != "Softmax" and not self._is_expectation(node)
+
+    def _is_expectation(self, node: onnx.NodeProto) -> bool:
+        """A convolution with the weights 0, 1, 2, ...: the mean of a distribution over bins, as DFL takes it.
+
+        In FP16 a mean of 8 bins and more has a step of 1/128, a quarter of a pixel at stride 32.
+        """
+        weights = self.weights.get(node.input[1]) if node.op_type == "Conv" else None
+        return weights is not None and bool(np.array_equal(weights.ravel(), np.arange(weights.size)))
 
     def in_range(self, key: str, ranges: Mapping[str, float]) -> bool:
         values = [ranges[t] for t in self.activations_of([key])]
@@ -195,7 +211,7 @@ class _Graph:
         return found
 
 
-def _fits_fp16(weights: np.ndarray) -> bool:
+def _fits_fp16(weights: npt.NDArray[Any]) -> bool:
     exact = weights.astype(np.float64)
     if not np.isfinite(exact).all() or np.abs(exact).max(initial=0.0) > _FP16_MAX:
         return False
