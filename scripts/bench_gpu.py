@@ -25,6 +25,8 @@ from yolotrt.model_spec import BatchRange  # noqa: E402
 from yolotrt.sources import open_source  # noqa: E402
 from yolotrt.types import Frame  # noqa: E402
 
+WEIGHTS = "yolov8n_demo.pt"
+
 
 def measure(detector: Detector, frames: list[Frame], batch: int, rounds: int) -> dict[str, Any]:
     """Milliseconds per picture: median of each stage, and of the whole call per round."""
@@ -70,7 +72,7 @@ def main() -> None:
             for batch in (1, 8):
                 output = Path(folder) / f"{precision}-{batch}"
                 sizes = BatchRange(min=1, opt=batch, max=batch)
-                made = export_model(assets.demo_model(), precision=precision, batch=sizes, output=output)
+                made = export_model(assets.folder() / WEIGHTS, precision=precision, batch=sizes, output=output)
                 started = time.perf_counter()
                 with Detector(made.manifest_path, strict=True) as detector:
                     loaded = time.perf_counter() - started

@@ -23,7 +23,8 @@ def cpu_boxes() -> list[Detections]:
 
 @pytest.mark.parametrize("batch", [BatchRange(), BatchRange(min=1, opt=8, max=8)], ids=["static", "dynamic"])
 def test_fp16_plan_gives_the_cpu_boxes(tmp_path: Path, cpu_boxes: list[Detections], batch: BatchRange) -> None:
-    result = export_model(assets.demo_model(), precision="fp16", batch=batch, output=tmp_path / "demo-fp16")
+    weights = assets.folder() / "yolov8n_demo.pt"
+    result = export_model(weights, precision="fp16", batch=batch, output=tmp_path / "demo-fp16")
     assert result.plan is not None, result.note
     with Detector(result.manifest_path, strict=True) as detector:
         assert detector.info.device.startswith("cuda:0")
