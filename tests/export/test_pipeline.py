@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ import pytest
 from tests.export.conftest import Weights
 from tests.support.tiny_models import tiny_yolo
 from yolotrt import files
-from yolotrt.errors import ExportError, ModelError, SinkError, SourceError, UnsupportedOptionError, UsageError
+from yolotrt.backends.flavours import FAMILY
+from yolotrt.errors import (
+    ExportError,
+    MissingExtraError,
+    ModelError,
+    SinkError,
+    SourceError,
+    UnsupportedOptionError,
+    UsageError,
+)
 from yolotrt.export.bundle import latest_bundle
 from yolotrt.export.compare import Comparison
 from yolotrt.export.pipeline import ExportResult, export_model
@@ -230,6 +240,37 @@ def test_the_output_cannot_be_written(weights: Weights, export: Any, tmp_path: P
     (tmp_path / "file").write_text("x")
     with pytest.raises(SinkError, match="a file stands where a folder is needed"):
         export(weights("yolov8n"), imgsz=(64, 64), output=tmp_path / "file")
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    """Make packages look as if they were not installed."""
+    for name in [*packages, *(m for m in sys.modules if m.partition(".")[0] in packages)]:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_without_tensorrt_auto_stops_at_the_onnx(
+    weights: Weights, export: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, *(name for can in FAMILY for name in can.modules))
+    result = export(weights("yolov8n"), imgsz=(64, 64), target="auto")
+    assert (result.plan, result.manifest.spec.precision) == (None, "fp32")
+    assert states(result)["plan"] == "skipped"
+    assert 'pip install "yolotrt[rtx]"' in result.note
+    with pytest.raises(MissingExtraError, match=r"yolotrt\[rtx\]"):
+        export(weights("yolov8n"), imgsz=(64, 64), target="tensorrt-rtx")
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "target"),
+    [("ultralytics", "export", "onnx"), ("onnxsim", "export", "onnx"), ("openvino", "openvino", "openvino")],
+)
+def test_a_package_that_is_missing_is_named_with_its_extra(
+    weights: Weights, export: Any, monkeypatch: pytest.MonkeyPatch, package: str, extra: str, target: str
+) -> None:
+    path = weights("yolov8n")
+    hide(monkeypatch, package)
+    with pytest.raises(MissingExtraError, match=rf"{package}, which is not installed.*yolotrt\[{extra}\]"):
+        export(path, imgsz=(64, 64), target=target)
 
 
 @pytest.mark.slow

@@ -114,7 +114,8 @@ def _progress(*, silent: bool) -> Iterator[OnStage | None]:
 
         def on_stage(report: StageReport) -> None:
             if report.state != "running":
-                click.echo(_line(report))
+                # Through the console, which lifts the line above what it is showing.
+                console.print(_line(report), markup=False)
             elif status is not None:
                 status.update(f"{report.name} {report.result}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ def compute_digests(
         "opset": options.opset,
         "precision": precision,
         "pictures": [files.sha256_of(p) for p in pictures],
-        "tools": {"yolotrt": __version__, **{name: _version(name) for name in _TOOLS[source.kind]}},
+        "tools": {"yolotrt": __version__, "code": _code(), **{name: _version(name) for name in _TOOLS[source.kind]}},
     }
     # A timing cache makes a build faster, not another plan.
     plan = dataclasses.asdict(dataclasses.replace(options.plan, timing_cache=None)) if flavour else None
@@ -70,6 +71,13 @@ def compute_digests(
 
 def _hash(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _code() -> str:
+    """Hash of the export's own modules: a checkout changes without a new version number."""
+    modules = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(m.read_bytes() for m in modules)).hexdigest()[:32]
 
 
 def _version(package: str) -> str | None:

@@ -84,9 +84,10 @@ def load_weights(path: Path, *, trust: bool = False) -> LoadedWeights:
             net = _network(checkpoint, path)
             return _describe(net, checkpoint, path, restricted=restricted)
     except ModuleNotFoundError as e:
-        if e.name not in ("ultralytics", "torch"):
+        package = (e.name or "").partition(".")[0]
+        if package not in ("ultralytics", "torch"):
             raise
-        raise MissingExtraError(e.name, "export", needed_for=f"Loading {path.name}") from e
+        raise MissingExtraError(package, "export", needed_for=f"Loading {path.name}") from e
 
 
 def _check_container(path: Path) -> None:
