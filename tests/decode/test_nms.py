@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolotrt.decode.nms_cpu import nms, pairwise_iou
+from yolotrt.decode.nms_cpu import _nms_at_once, _nms_box_by_box, nms, pairwise_iou
 
 
 @st.composite
@@ -51,6 +51,15 @@ def test_equals_the_definition(data: tuple[npt.NDArray[Any], ...], iou: float, a
     classes = None if agnostic else class_id
     got = nms(xyxy, confidence, classes, iou=iou, max_det=1000)
     assert got.tolist() == by_definition(xyxy, confidence, classes, iou)
+
+
+@settings(max_examples=300, deadline=None)
+@given(boxes(), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.booleans(), st.integers(1, 40))
+def test_both_ways_give_the_same(data: tuple[np.ndarray, ...], iou: float, agnostic: bool, max_det: int) -> None:
+    xyxy, confidence, class_id = data
+    order = np.argsort(-confidence, kind="stable")
+    classes = None if agnostic else class_id[order]
+    assert _nms_at_once(xyxy[order], classes, iou, max_det) == _nms_box_by_box(xyxy[order], classes, iou, max_det)
 
 
 @given(boxes(), st.integers(1, 10))

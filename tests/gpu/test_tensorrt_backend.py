@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import lzma
 import json
+import lzma
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

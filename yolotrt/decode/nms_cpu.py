@@ -29,23 +29,45 @@ def nms(
     Returns:
         int64 `[k]`: indices of the kept boxes by falling confidence.
     """
-    remaining = np.argsort(-confidence, kind="stable")
-    boxes = xyxy[remaining]
+    order = np.argsort(-confidence, kind="stable")
+    classes = None if class_id is None else class_id[order]
+    # Few boxes: all overlaps at once, since what costs is the number of NumPy calls. Many: box by box, in memory that
+    # grows with n and not with its square.
+    find = _nms_at_once if len(order) <= _AT_ONCE else _nms_box_by_box
+    return order[find(xyxy[order], classes, iou, max_det)]
+
+
+_AT_ONCE = 200
+
+
+def _nms_at_once(boxes: Float32Array, classes: Int64Array | None, iou: float, max_det: int) -> list[int]:
+    """Positions that are kept, of boxes by falling confidence."""
+    x1, y1, x2, y2 = boxes.T[:, :, None]
+    drops = _overlaps(x1, y1, x2, y2, x1.T, y1.T, x2.T, y2.T, iou)
+    if classes is not None:
+        drops &= classes[:, None] == classes
+    kept: list[int] = []
+    dropped = np.zeros(len(boxes), dtype=bool)
+    for position in range(len(boxes)):
+        if not dropped[position]:
+            kept.append(position)
+            if len(kept) == max_det:
+                break
+            dropped |= drops[position]
+    return kept
+
+
+def _nms_box_by_box(boxes: Float32Array, classes: Int64Array | None, iou: float, max_det: int) -> list[int]:
+    """Positions that are kept, of boxes by falling confidence."""
     # One row per coordinate: the loop below then runs over contiguous memory.
     x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)
-    area = (x2 - x1) * (y2 - y1)
-    classes = None if class_id is None else class_id[remaining]
-    alive = np.ones(len(remaining), dtype=bool)
+    alive = np.ones(len(boxes), dtype=bool)
     kept: list[int] = []
     position = 0
-    while position < len(remaining) and len(kept) < max_det:
+    while position < len(boxes) and len(kept) < max_det:
         kept.append(position)
-        after = slice(position + 1, None)
-        width = np.minimum(x2[after], x2[position]) - np.maximum(x1[after], x1[position])
-        height = np.minimum(y2[after], y2[position]) - np.maximum(y1[after], y1[position])
-        overlap = np.maximum(width, 0) * np.maximum(height, 0)
-        # intersection > iou * union, without the division: no 0 / 0 for boxes without area.
-        drop = overlap > np.float32(iou) * (area[after] + area[position] - overlap)
+        here, after = slice(position, position + 1), slice(position + 1, None)
+        drop = _overlaps(x1[here], y1[here], x2[here], y2[here], x1[after], y1[after], x2[after], y2[after], iou)
         if classes is not None:
             drop &= classes[after] == classes[position]
         alive[after] &= ~drop
@@ -55,7 +77,22 @@ def nms(
         if not following.size or not following[step]:
             break
         position += 1 + step
-    return remaining[kept]
+    return kept
+
+
+def _overlaps(
+    ax1: Float32Array, ay1: Float32Array, ax2: Float32Array, ay2: Float32Array,
+    bx1: Float32Array, by1: Float32Array, bx2: Float32Array, by2: Float32Array,
+    iou: float,
+) -> BoolArray:  # fmt: skip
+    """Whether boxes a and b overlap by more than `iou`; all broadcast together."""
+    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)
+    height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
+    overlap = np.maximum(width, 0) * np.maximum(height, 0)
+    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - overlap
+    # intersection > iou * union, without the division: no 0 / 0 for boxes without area.
+    found: BoolArray = overlap > np.float32(iou) * union
+    return found
 
 
 def pairwise_iou(a: Float32Array, b: Float32Array) -> Float32Array:

@@ -6,6 +6,7 @@ pixel; an odd padding puts the smaller half left and above; boxes are mapped bac
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ class LetterboxGeometry:
                 raise ValueError(f"sizes must be at least 1 pixel: {self}")
 
     @classmethod
+    @functools.lru_cache(maxsize=256)  # the frames of a video all have the same one
     def compute(
         cls, source_size: tuple[int, int], imgsz: tuple[int, int], *, rule: LetterboxRule, stride: int = 32
     ) -> LetterboxGeometry:
