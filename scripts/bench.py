@@ -9,6 +9,7 @@ before the next picture comes, so that a machine that slows down slows all of th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import multiprocessing
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -114,6 +115,26 @@ CONTESTANTS: dict[str, Callable[[Path], Runner]] = {
 }
 
 
+def folder_table(found: dict[str, list[float]]) -> tuple[list[str], dict[str, float]]:
+    """The markdown of `race_folders`, and how many times as fast as Ultralytics each is."""
+    theirs, *_ = found
+    times = {name: statistics.median(rows) for name, rows in found.items()}
+    ratios = {name: times[theirs] / times[name] for name in found}
+    lines = [
+        "### A folder of 1920 x 1080 JPEG files, streamed (files to boxes, reading ahead)",
+        "",
+        "| | per picture | rounds | times Ultralytics' speed |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {name} | {1e3 * times[name]:.2f} | {1e3 * min(rows):.1f} to {1e3 * max(rows):.1f} "
+            f"| {ratios[name]:.2f} |"
+            for name, rows in found.items()
+        ),
+        "",
+    ]
+    return lines, ratios
+
+
 def pictures(case: Case, count: int) -> list[ImageU8]:
     """`count` frames of the demo video, evenly spread."""
     with open_source(assets.sample_video()) as source:
@@ -122,6 +143,44 @@ def pictures(case: Case, count: int) -> list[ImageU8]:
     if case.enlarge:
         frames = [np.asarray(cv2.resize(f, (1920, 1080), interpolation=cv2.INTER_CUBIC), np.uint8) for f in frames]
     return frames
+
+
+def folder_runner(name: str, model: Path) -> Callable[[Path], float]:
+    """Seconds for all pictures of a folder, files to boxes, as each library streams them."""
+    if name.startswith("Ultralytics"):
+        from tests.support.ultralytics_predict import UltralyticsPredictor
+
+        predictor = UltralyticsPredictor(model)
+
+        def run(folder: Path) -> float:
+            started = time.perf_counter()
+            for result in predictor.stream(folder):
+                result.boxes.xyxy.numpy()
+            return time.perf_counter() - started
+
+        return run
+    detector = Detector(model, backend="onnxruntime" if "ONNX" in name else "auto", device="cpu")
+
+    def run_stream(folder: Path) -> float:
+        started = time.perf_counter()
+        for result in detector.stream(folder):
+            _ = result.detections.xyxy
+        return time.perf_counter() - started
+
+    return run_stream
+
+
+def work_on_folders(name: str, model: Path, count: int, turns: Connection) -> None:
+    """A contestant's own process: runs the whole folder at each turn, and answers with the seconds per picture."""
+    images = pictures(CASES[-1], count)
+    run = folder_runner(name, model)
+    with tempfile.TemporaryDirectory() as folder:
+        for i, image in enumerate(images):
+            cv2.imwrite(f"{folder}/{i:04}.jpg", image)
+        run(Path(folder))
+        turns.send(len(images))
+        while turns.recv() is not None:
+            turns.send(run(Path(folder)) / len(images))
 
 
 def work(name: str, model: Path, case: Case, count: int, turns: Connection) -> None:
@@ -145,28 +204,53 @@ def work(name: str, model: Path, case: Case, count: int, turns: Connection) -> N
 
 def race(model: Path, case: Case, *, count: int, rounds: int) -> dict[str, list[list[Timing]]]:
     """Time every contestant on every picture: by name, one list per round."""
+    found: dict[str, list[list[Timing]]] = {name: [[] for _ in range(rounds)] for name in CONTESTANTS}
+    with contestants(work, model, case, count) as lines:
+        for turn in range(rounds):
+            for index in range(count):
+                for name in shuffled():
+                    time.sleep(PAUSE_S)
+                    lines[name].send(index)
+                    found[name][turn].append(lines[name].recv())
+    return found
+
+
+def race_folders(model: Path, *, count: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds per picture of a folder, by name, one per round."""
+    found: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    with contestants(work_on_folders, model, count) as lines:
+        for _ in range(rounds):
+            for name in shuffled():
+                time.sleep(PAUSE_S)
+                lines[name].send(0)
+                found[name].append(lines[name].recv())
+    return found
+
+
+_order = random.Random(0)  # noqa: S311 (an order of turns, not a secret)
+
+
+def shuffled() -> list[str]:
+    return _order.sample(list(CONTESTANTS), len(CONTESTANTS))
+
+
+@contextlib.contextmanager
+def contestants(target: Callable[..., None], *args: object) -> Iterator[dict[str, Connection]]:
+    """A process for each contestant, warmed up: the lines to them by name."""
     context = multiprocessing.get_context("spawn")
     lines: dict[str, Connection] = {}
     processes = []
     for name in CONTESTANTS:
         lines[name], theirs = context.Pipe()
-        processes.append(context.Process(target=work, args=(name, model, case, count, theirs), daemon=True))
+        processes.append(context.Process(target=target, args=(name, *args, theirs), daemon=True))
         processes[-1].start()
         theirs.close()
-    sizes = [line.recv() for line in lines.values()]
-    order = random.Random(0)  # noqa: S311 (an order of turns, not a secret)
-    found: dict[str, list[list[Timing]]] = {name: [[] for _ in range(rounds)] for name in CONTESTANTS}
-    for turn in range(rounds):
-        for index in range(sizes[0]):
-            for name in order.sample(list(CONTESTANTS), len(CONTESTANTS)):
-                time.sleep(PAUSE_S)
-                lines[name].send(index)
-                found[name][turn].append(lines[name].recv())
+        lines[name].recv()
+    yield lines
     for line in lines.values():
         line.send(None)
     for process in processes:
         process.join()
-    return found
 
 
 def flat(by_round: list[list[Timing]]) -> list[Timing]:
@@ -258,6 +342,9 @@ def main() -> None:
         said, ratios = verdicts(found)
         lines += [*table(case.title, found), *said, ""]
         record[case.title] = ratios
+    streamed, speed = folder_table(race_folders(model, count=args.pictures, rounds=args.rounds))
+    lines += streamed
+    record["folder, streamed: speed, times Ultralytics'"] = speed
     text = "\n".join(lines)
     sys.stdout.write(text + "\n")
     if args.output:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.tiny_models import BLUE, CELL, GREEN, RED, tiny_yolo
 from yolotrt import Detections, Detector
+from yolotrt.backends import BackendName
 from yolotrt.errors import BackendError, ModelError, NonFiniteOutputError, SourceError, UsageError
 from yolotrt.types import Frame, ImageU8
 
@@ -65,6 +66,33 @@ def test_stream_keeps_the_order(detector: Detector, tmp_path: Path) -> None:
     assert [Path(r.frame.source_id).name for r in results] == [f"{i}.png" for i in range(5)]
     assert all(len(r.detections) == 1 for r in results)
     assert all(r.seconds.inference > 0 and r.seconds.preprocess > 0 for r in results)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_failure_in_a_stream_is_raised_behind_the_results_before_it(tmp_path: Path, backend: BackendName) -> None:
+    good = Frame(pixels=picture((0, 0, RED)), source_id="a", index=0)
+
+    def batches() -> Iterator[list[Frame]]:
+        yield [good]
+        yield [good]
+        raise SourceError("the camera fell down")
+
+    with Detector(tiny_yolo(tmp_path / "m.onnx"), backend=backend) as d:
+        results = d.detect_batches(batches())
+        assert [len(next(results).detections) for _ in range(2)] == [1, 1]
+        with pytest.raises(SourceError, match="the camera fell down"):
+            next(results)
+        assert len(d(good.pixels)) == 1, "the detector is usable afterwards"
+
+
+def test_a_stream_that_is_left_early_ends_its_reader(detector: Detector, tmp_path: Path) -> None:
+    for i in range(20):
+        cv2.imwrite(str(tmp_path / f"{i:02}.png"), picture((0, 0, GREEN)))
+    stream = detector.stream(tmp_path)
+    next(stream)
+    assert "yolotrt-reader" in {t.name for t in threading.enumerate()}
+    stream.close()
+    assert "yolotrt-reader" not in {t.name for t in threading.enumerate()}
 
 
 def test_static_batch_is_filled_and_cut(tmp_path: Path) -> None:

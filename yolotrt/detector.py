@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -20,7 +24,7 @@ from yolotrt.model_files import find_model_files
 from yolotrt.model_spec import ModelSpec
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.letterbox_cpu import Letterboxer, geometry_for
-from yolotrt.types import Batch, Frame, FrameResult, ImageU8, StageSeconds
+from yolotrt.types import Batch, Frame, FrameResult, ImageU8, RawOutputs, StageSeconds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
 
 Picture: TypeAlias = "ImageU8 | str | Path"
 """A picture: BGR `uint8 [H, W, 3]`, or the path of a file."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+Infer: TypeAlias = Callable[[Batch], RawOutputs]
 
 
 class Detector:
@@ -120,28 +128,62 @@ class Detector:
             return self.detect_frames([_frame(pictures, 0)])[0].detections
         return [r.detections for r in self.detect_frames([_frame(p, i) for i, p in enumerate(pictures)])]
 
-    def stream(self, source: SourceSpec) -> Iterator[FrameResult]:
+    def stream(self, source: SourceSpec) -> Generator[FrameResult]:
         """Detect in every frame of a source, in order; memory does not grow with its length.
+
+        A thread of its own reads ahead while the model runs. It ends with the iteration: exhaust the iterator or close
+        it.
 
         Args:
             source: a picture, a folder, a glob, a video file, or a sequence of these.
         """
+        from yolotrt.pipeline.prefetch import ahead_of, prefetched
         from yolotrt.sources import open_source
 
-        pending: list[Frame] = []
-        with open_source(source) as frames:
-            for frame in frames:
-                pending.append(frame)
-                if len(pending) == self.spec.batch.opt:
-                    yield from self.detect_frames(pending)
-                    pending = []
-        yield from self.detect_frames(pending)
+        batch = self.spec.batch.opt
+        with open_source(source) as frames, prefetched(frames, capacity=ahead_of(batch)) as ahead:
+            yield from self.detect_batches(iter(partial(ahead.take, batch), []))
+
+    def detect_batches(self, batches: Iterable[Sequence[Frame]]) -> Generator[FrameResult]:
+        """Detect in batches of frames, as many at a time as the back-end runs side by side, results in order."""
+        with self._lock:
+            backends = self._backend.side_by_side()
+        if len(backends) == 1:
+            for batch in batches:
+                yield from self.detect_frames(batch)
+            return
+        idle: SimpleQueue[Backend] = SimpleQueue()
+        for backend in backends:
+            idle.put(backend)
+
+        def detect(batch: Sequence[Frame]) -> list[FrameResult]:
+            backend = idle.get()
+            try:
+                return self._detect(batch, backend.infer)
+            finally:
+                idle.put(backend)
+
+        with ThreadPoolExecutor(len(backends), thread_name_prefix="yolotrt-detect") as pool:
+            # One more than can run: none waits while the oldest result is handed out.
+            jobs = _submitted(pool, detect, batches, ahead=len(backends))
+            try:
+                for job in jobs:
+                    yield from job.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def detect_frames(self, frames: Sequence[Frame]) -> list[FrameResult]:
         """Detect in each frame, with what each stage cost. Of a batch, each frame carries its share."""
+        return self._detect(frames, self._infer)
+
+    def _infer(self, batch: Batch) -> RawOutputs:
+        with self._lock:
+            return self._backend.infer(batch)
+
+    def _detect(self, frames: Sequence[Frame], infer: Infer) -> list[FrameResult]:
         results: list[FrameResult | None] = [None] * len(frames)
         for indices in self._batches(frames):
-            for index, result in zip(indices, self._run([frames[i] for i in indices]), strict=True):
+            for index, result in zip(indices, self._run([frames[i] for i in indices], infer), strict=True):
                 results[index] = result
         return [r for r in results if r is not None]
 
@@ -173,14 +215,12 @@ class Detector:
         found: Letterboxer = self._own.letterboxer
         return found
 
-    def _run(self, frames: Sequence[Frame]) -> list[FrameResult]:
+    def _run(self, frames: Sequence[Frame], infer: Infer) -> list[FrameResult]:
         started = time.perf_counter()
         batch = self._letterboxer()([f.pixels for f in frames])
         padded = _pad_batch(batch, self.spec.batch.min)
         prepared = time.perf_counter()
-        with self._lock:
-            began = time.perf_counter()
-            outputs = self._backend.infer(padded)
+        outputs = infer(padded)
         inferred = time.perf_counter()
         found = decode(outputs, batch.geometries, self.options)
         decoded = time.perf_counter()
@@ -192,12 +232,37 @@ class Detector:
                 seconds=StageSeconds(
                     decode=frame.decode_s,
                     preprocess=(prepared - started) * share,
-                    inference=(inferred - began) * share,
+                    inference=(inferred - prepared) * share,
                     postprocess=(decoded - inferred) * share,
                 ),
             )
             for frame, detections in zip(frames, found, strict=True)
         ]
+
+
+def _submitted(
+    pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], *, ahead: int
+) -> Iterator[Future[R]]:
+    """Start `work` on each item, at most `ahead` further than the consumer is; the jobs in the order of the items.
+
+    What the iteration over `items` raises is raised behind the jobs of the items before it.
+    """
+    pending: deque[Future[R]] = deque()
+    iterator = iter(items)
+    ended: Exception | None = None
+    while True:
+        try:
+            pending.append(pool.submit(work, next(iterator)))
+        except StopIteration:
+            break
+        except Exception as e:  # noqa: BLE001 (raised again below)
+            ended = e
+            break
+        if len(pending) > ahead:
+            yield pending.popleft()
+    yield from pending
+    if ended is not None:
+        raise ended
 
 
 def _frame(picture: Picture, index: int) -> Frame:

@@ -5,6 +5,7 @@ A new back-end is one more row in `CPU_BACKENDS`; the TensorRT family runs the s
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -123,6 +124,26 @@ def test_bad_batches(open_backend: Opener, tmp_path: Path, shape: tuple[int, ...
         with pytest.raises(BackendError, match=message):
             backend.infer(bad)
         assert np.isfinite(backend.infer(good).first).all(), "an error leaves the back-end usable"
+
+
+def test_side_by_side(open_backend: Opener, tmp_path: Path) -> None:
+    with open_backend(tiny_yolo(tmp_path / "m.onnx")) as backend:
+        several = backend.side_by_side()
+        assert several
+        assert backend.side_by_side() == several, "made once"
+        inputs = [pictures(backend.spec, 1, seed=i) for i in range(40)]
+        expected = [backend.infer(batch).first for batch in inputs]
+
+        def run(index: int) -> None:
+            own = several[index]
+            for i in range(index, len(inputs), len(several)):
+                np.testing.assert_allclose(own.infer(inputs[i]).first, expected[i], rtol=1e-5, atol=1e-5)
+
+        with ThreadPoolExecutor(len(several)) as pool:
+            list(pool.map(run, range(len(several))))
+    for own in several:
+        with pytest.raises(BackendError, match="closed"):
+            own.infer(inputs[0])
 
 
 def test_closed(open_backend: Opener, tmp_path: Path) -> None:

@@ -96,6 +96,29 @@ def test_what_follows_the_last_convolution_stays_in_fp32() -> None:
     assert [n.op_type for n in found.model.graph.node] == ["Cast", "Conv", "Relu", "Conv", "Reshape", "Cast", "Mul"]
 
 
+def test_the_expectation_over_bins_stays_in_fp32() -> None:
+    """DFL: softmax over the bins of a box side, then their mean as a convolution with the weights 0, 1, 2."""
+    nodes = [
+        conv("x", "w", "a"),
+        helper.make_node("Softmax", ["a"], ["b"], axis=1),
+        helper.make_node("Conv", ["b", "bins"], ["c"]),
+        helper.make_node("Mul", ["c", "stride"], ["y"]),
+    ]
+    bins = np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1)
+    found = converted(graph(nodes, {"w": weight(), "bins": bins, "stride": np.float32(32)}))
+    assert dict(found.kept) == {"box decode": 3}
+    assert type_of(found.model, "b") == type_of(found.model, "c") == "float32"
+
+
+def test_nodes_that_the_caller_wants_in_fp32() -> None:
+    model = graph([conv("x", "w", "a"), conv("a", "w", "b"), conv("b", "w", "y")], {"w": weight()})
+    found = to_fp16(model, [one_batch()], keep=lambda node: node.output[0] == "b")
+    checked(found.model)
+    assert dict(found.kept) == {"asked": 1}
+    assert type_of(found.model, "b") == "float32"
+    assert type_of(found.model, "a") == "float16"
+
+
 def test_constants_are_converted_once_and_shared_ones_kept_in_both_types() -> None:
     nodes = [
         conv("x", "w", "a"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ class UltralyticsPredictor:
             warnings.simplefilter("ignore")
             return self._model.predict(image, **self._options)[0]
 
+    def stream(self, folder: Path) -> Iterator[Any]:
+        """Ultralytics' results for the pictures of a folder, one after the other."""
+        return iter(self._model.predict(str(folder), stream=True, **self._options))
+
     def __call__(self, image: ImageU8) -> Detections:
         """The boxes of one picture."""
         result = self.results(image)
@@ -50,8 +54,3 @@ class UltralyticsPredictor:
             names=tuple(result.names[i] for i in sorted(result.names)),
             size=result.orig_shape,
         )
-
-
-def predict_all(predict: UltralyticsPredictor, images: Sequence[ImageU8]) -> Iterator[Detections]:
-    """The boxes of each picture."""
-    return (predict(image) for image in images)

@@ -74,6 +74,13 @@ class Backend(abc.ABC):
         self._check(batch)
         return self._infer(batch)
 
+    def side_by_side(self) -> tuple[Backend, ...]:
+        """Back-ends of the same model that may run at the same time, one thread each; itself alone by default.
+
+        For streams, where the throughput of all counts and not the time of one. They close with this one.
+        """
+        return (self,)
+
     def close(self) -> None:
         """Free the model. Calling it again does nothing."""
         if not self._closed:

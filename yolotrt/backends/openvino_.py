@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yolotrt.backends.base import Backend, BackendInfo, cpu_precision
 from yolotrt.errors import BackendError, MissingExtraError
 from yolotrt.model_spec import ModelSpec
 from yolotrt.types import Batch, RawOutputs
+
+if TYPE_CHECKING:
+    import openvino
 
 
 class OpenVinoBackend(Backend):
@@ -26,14 +30,6 @@ class OpenVinoBackend(Backend):
             import openvino
         except ImportError as e:
             raise MissingExtraError("openvino", "openvino", needed_for="The back-end openvino") from e
-        config: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        if threads:
-            config["INFERENCE_NUM_THREADS"] = threads
-        try:
-            compiled = openvino.Core().compile_model(str(path), "CPU", config)
-            self._request = compiled.create_infer_request()
-        except RuntimeError as e:
-            raise BackendError(f"OpenVINO cannot load {path}: {e}") from e
         super().__init__(
             spec,
             BackendInfo(
@@ -44,14 +40,60 @@ class OpenVinoBackend(Backend):
                 precision=cpu_precision(spec),
             ),
         )
+        self._path, self._threads = path, threads
+        self._streams: tuple[_Stream, ...] = ()
+        self._request = self._compile("LATENCY").create_infer_request()
+
+    def side_by_side(self) -> tuple[Backend, ...]:
+        """One back-end per stream of OpenVINO's throughput mode, which is compiled at the first call.
+
+        Each stream computes with few threads, so that cores do not wait for each other at every layer.
+        """
+        if not self._streams:
+            compiled = self._compile("THROUGHPUT")
+            count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            self._streams = tuple(_Stream(self, compiled.create_infer_request()) for _ in range(count))
+        return self._streams
+
+    def _compile(self, hint: str) -> openvino.CompiledModel:
+        import openvino
+
+        config: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": hint}
+        if self._threads:
+            config["INFERENCE_NUM_THREADS"] = self._threads
+        try:
+            return openvino.Core().compile_model(str(self._path), "CPU", config)
+        except RuntimeError as e:
+            raise BackendError(f"OpenVINO cannot load {self._path}: {e}") from e
 
     def _infer(self, batch: Batch) -> RawOutputs:
-        try:
-            # Inputs are read in place; outputs are copied, since the request overwrites its own.
-            found = self._request.infer({self.spec.input.name: batch.images}, share_inputs=True, share_outputs=False)
-        except RuntimeError as e:
-            raise BackendError(f"OpenVINO failed: {e}") from e
-        return RawOutputs(arrays={t.name: found[t.name] for t in self.spec.outputs}, spec=self.spec)
+        return _run(self._request, batch, self.spec)
+
+    def _close(self) -> None:
+        for stream in self._streams:
+            stream.close()
+        self._streams = ()
+        del self._request
+
+
+class _Stream(Backend):
+    """One request of the throughput mode."""
+
+    def __init__(self, model: OpenVinoBackend, request: openvino.InferRequest) -> None:
+        super().__init__(model.spec, model.info)
+        self._request = request
+
+    def _infer(self, batch: Batch) -> RawOutputs:
+        return _run(self._request, batch, self.spec)
 
     def _close(self) -> None:
         del self._request
+
+
+def _run(request: openvino.InferRequest, batch: Batch, spec: ModelSpec) -> RawOutputs:
+    try:
+        # Inputs are read in place; outputs are copied, since the request overwrites its own.
+        found = request.infer({spec.input.name: batch.images}, share_inputs=True, share_outputs=False)
+    except RuntimeError as e:
+        raise BackendError(f"OpenVINO failed: {e}") from e
+    return RawOutputs(arrays={t.name: found[t.name] for t in spec.outputs}, spec=spec)

@@ -7,6 +7,7 @@ FP16 has 11 significant bits and ends at 65504. Almost every layer of a detector
 - `range`: nodes whose values, on real pictures, come within a factor of 8 of 65504, or are all so small that FP16
   would lose their digits.
 - `weights`: nodes whose constants FP16 cannot hold.
+- `asked`: what the caller wants in FP32.
 - `operator`: operators that are not known to be safe in FP16 (sums, powers, exponentials, sampling positions).
 
 Inputs and outputs of the graph stay float32 on purpose: every consumer (Triton, DeepStream, Ultralytics, yolotrt) feeds
@@ -16,7 +17,7 @@ and reads the same file, and one cast at either end costs less than a megabyte o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,18 +75,23 @@ class Fp16Result:
     pictures: int
 
 
-def to_fp16(model: onnx.ModelProto, batches: Iterable[Batch]) -> Fp16Result:
+def to_fp16(
+    model: onnx.ModelProto, batches: Iterable[Batch], *, keep: Callable[[onnx.NodeProto], bool] | None = None
+) -> Fp16Result:
     """Rewrite a float32 graph to FP16.
 
     Args:
         model: a float32 detection graph, simplified.
         batches: real pictures as its input; the ranges of the activations come from them.
+        keep: further nodes to keep in FP32.
 
     Raises:
         ExportError: a graph that cannot be rewritten, or values that are not finite.
     """
     graph = _Graph(normalise(model))
     reasons = graph.unsafe_operators() | graph.unsafe_weights() | graph.box_decode()
+    if keep is not None:
+        reasons |= {key: "asked" for key in graph.float_nodes if keep(graph.nodes[key])}
     pictures = 0
 
     def counted() -> Iterable[Batch]:

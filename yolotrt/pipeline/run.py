@@ -8,19 +8,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 from yolotrt.errors import SourceError
 from yolotrt.model_spec import ModelSpec
 from yolotrt.pipeline.channel import CancelledError, Channel
+from yolotrt.pipeline.prefetch import ahead_of, feed
 from yolotrt.pipeline.statistics import RunStatistics
 from yolotrt.sinks.base import Sink
 from yolotrt.sources.base import Source
 from yolotrt.types import Frame, FrameResult
-
-_AHEAD = 4
-"""Frames that may wait between two stages; enough to even out slow frames, and 100 MB at 4K."""
 
 
 class FrameDetector(Protocol):
@@ -29,7 +28,7 @@ class FrameDetector(Protocol):
     @property
     def spec(self) -> ModelSpec: ...
 
-    def detect_frames(self, frames: Sequence[Frame]) -> list[FrameResult]: ...
+    def detect_batches(self, batches: Iterable[Sequence[Frame]]) -> Generator[FrameResult]: ...
 
 
 class Pipeline:
@@ -60,8 +59,8 @@ class Pipeline:
         self.statistics = RunStatistics()
         batch = detector.spec.batch.opt
         self._batch = batch
-        self._frames: Channel[Frame] = Channel(max(_AHEAD, 2 * batch))
-        self._results: Channel[FrameResult] = Channel(max(_AHEAD, batch))
+        self._frames: Channel[Frame] = Channel(ahead_of(batch))
+        self._results: Channel[FrameResult] = Channel(ahead_of(batch))
         self._writer_error: BaseException | None = None
 
     def run(self) -> RunStatistics:
@@ -76,7 +75,7 @@ class Pipeline:
             SinkError: an output cannot be written.
         """
         threads = [
-            threading.Thread(target=self._read, name="yolotrt-reader", daemon=True),
+            threading.Thread(target=feed, args=(self._frames, self._source), name="yolotrt-reader", daemon=True),
             threading.Thread(target=self._write, name="yolotrt-writer", daemon=True),
         ]
         self._source.on_problem = self._problem
@@ -100,8 +99,9 @@ class Pipeline:
 
     def _detect(self) -> None:
         try:
-            while frames := self._frames.take(self._batch):
-                for result in self._detector.detect_frames(frames):
+            batches = iter(partial(self._frames.take, self._batch), [])
+            with contextlib.closing(self._detector.detect_batches(batches)) as results:
+                for result in results:
                     self.statistics.add(result)
                     self._results.put(result)
                     if self._on_result is not None:
@@ -121,18 +121,6 @@ class Pipeline:
             for thread in threads:
                 thread.join()
             raise
-
-    def _read(self) -> None:
-        # An error that nobody foresaw belongs to the caller as well: it ends the run there, not only this thread.
-        try:
-            for frame in self._source:
-                self._frames.put(frame)
-        except CancelledError:
-            return
-        except BaseException as e:  # noqa: BLE001
-            self._frames.finish(e)
-        else:
-            self._frames.finish()
 
     def _write(self) -> None:
         try:
