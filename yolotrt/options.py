@@ -25,6 +25,8 @@ class DetectOptions:
         max_det: at most this many boxes per picture.
         classes: class ids to keep; None keeps all.
         agnostic: let boxes suppress boxes of other classes too.
+        multi_label: one box per class whose score is above `conf` instead of one for the best class alone; what
+            measuring needs (`yolotrt val`). Heads without NMS name one class per box and take no notice.
     """
 
     conf: float = 0.25
@@ -32,6 +34,7 @@ class DetectOptions:
     max_det: int = 300
     classes: tuple[int, ...] | None = None
     agnostic: bool = False
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):

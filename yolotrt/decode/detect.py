@@ -1,7 +1,7 @@
 """Decode the boxes of every detection head.
 
-The steps are those of Ultralytics' `non_max_suppression` (8.4): best class of each box, confidence above `conf`, at
-most 30,000 candidates, suppression per class, at most `max_det` boxes.
+The steps are those of Ultralytics' `non_max_suppression` (8.4): best class of each box (with `multi_label` every
+class), confidence above `conf`, at most 30,000 candidates, suppression per class, at most `max_det` boxes.
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ def _anchor_free(image: Float32Array, _: LetterboxGeometry, options: DetectOptio
     scores = image[4:]
     chosen = _above(scores.max(axis=0), options.conf)
     scores = scores[:, chosen]
+    if options.multi_label:
+        box, class_id, confidence = _every_class(scores.T, options.conf)
+        return _corners(image[:4, chosen[box]].T), confidence, class_id
     class_id = scores.argmax(axis=0)
     return _corners(image[:4, chosen].T), scores[class_id, np.arange(len(chosen))], class_id
 
@@ -76,6 +79,10 @@ def _objectness(image: Float32Array, _: LetterboxGeometry, options: DetectOption
     """`[A, 5 + nc]`: cx, cy, w, h in input pixels, objectness, class scores. Confidence is their product."""
     image = image[_above(image[:, 4], options.conf)]
     scores = image[:, 5:] * image[:, 4:5]
+    if options.multi_label:
+        _above(scores.ravel(), options.conf)  # for NaN
+        box, class_id, confidence = _every_class(scores, options.conf)
+        return _corners(image[box, :4]), confidence, class_id
     class_id = scores.argmax(axis=1) if scores.size else np.empty(0, np.int64)
     confidence = scores[np.arange(len(scores)), class_id]
     chosen = _above(confidence, options.conf)
@@ -110,6 +117,12 @@ def _above(confidence: Float32Array, conf: float) -> Int64Array:
     if confidence.size and not np.isfinite(confidence.max()):
         raise _non_finite()
     return np.flatnonzero(confidence > np.float32(conf))
+
+
+def _every_class(scores: Float32Array, conf: float) -> tuple[Int64Array, Int64Array, Float32Array]:
+    """Of scores `[n, nc]` those above `conf`: which box, which class, and the score itself, each `[k]`."""
+    box, class_id = np.nonzero(scores > np.float32(conf))
+    return box, class_id, scores[box, class_id]
 
 
 def _filter(candidates: Candidates, options: DetectOptions) -> Candidates:
