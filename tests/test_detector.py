@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -177,12 +178,33 @@ def test_threads_share_a_detector(detector: Detector) -> None:
     assert len(results) == 12
 
 
-def test_closed(tmp_path: Path) -> None:
-    d = Detector(tiny_yolo(tmp_path / "m.onnx"))
-    d.close()
-    d.close()
+def test_streams_of_several_threads_share_a_detector(detector: Detector) -> None:
+    images = [picture((i // 4, i % 4, RED), (3, 3, BLUE)) for i in range(12)]
+    expected = [detector(i).xyxy.tolist() for i in images]
+
+    def work(_: int) -> list[list[list[float]]]:
+        return [result.detections.xyxy.tolist() for result in detector.stream(images * 3)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [expected * 3] * 4
+
+
+def test_closed(detector: Detector) -> None:
+    detector.close()
+    detector.close()
     with pytest.raises(BackendError, match="closed"):
-        d(picture())
+        detector(picture())
+    with pytest.raises(BackendError, match="closed"):
+        list(detector.stream(picture()))
+
+
+def test_closed_under_a_stream(detector: Detector) -> None:
+    stream = detector.stream([picture((0, 0, RED))] * 50)
+    assert len(next(stream).detections) == 1
+    detector.close()
+    with pytest.raises(BackendError, match="closed"):
+        list(stream)
+    assert "yolotrt-reader" not in {t.name for t in threading.enumerate()}
 
 
 def test_models_that_are_not_there(tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ class Detector:
     """Finds objects in pictures.
 
     A detector may be shared between threads: pictures are prepared and boxes decoded side by side, while the model
-    runs one batch at a time. Use it as a context manager, or call `close`.
+    runs one batch at a time. Streams run as many at a time as the back-end does, all streams together. Use it as a
+    context manager, or call `close`.
 
     Args:
         model: an `.onnx` file, a TensorRT plan (`.engine`), a bundle's folder or manifest, or `.pt` weights, which are
@@ -88,6 +89,9 @@ class Detector:
         self._backend: Backend = open_backend(files, backend=backend, device=device, strict=strict)
         self._lock = threading.Lock()
         self._own = threading.local()  # each thread prepares its pictures in memory of its own
+        # Those that no stream is running at the moment. Streams share them: each runs one batch at a time.
+        self._idle: SimpleQueue[Backend] = SimpleQueue()
+        self._lanes = 0
         try:
             if classes is not None:
                 options = dataclasses.replace(options, classes=_class_ids(classes, self.spec.names))
@@ -146,26 +150,18 @@ class Detector:
 
     def detect_batches(self, batches: Iterable[Sequence[Frame]]) -> Generator[FrameResult]:
         """Detect in batches of frames, as many at a time as the back-end runs side by side, results in order."""
-        with self._lock:
-            backends = self._backend.side_by_side()
-        if len(backends) == 1:
+        lanes = self._open_lanes()
+        if lanes == 1:
             for batch in batches:
                 yield from self.detect_frames(batch)
             return
-        idle: SimpleQueue[Backend] = SimpleQueue()
-        for backend in backends:
-            idle.put(backend)
 
         def detect(batch: Sequence[Frame]) -> list[FrameResult]:
-            backend = idle.get()
-            try:
-                return self._detect(batch, backend.infer)
-            finally:
-                idle.put(backend)
+            return self._detect(batch, self._infer_in_a_lane)
 
-        with ThreadPoolExecutor(len(backends), thread_name_prefix="yolotrt-detect") as pool:
+        with ThreadPoolExecutor(lanes, thread_name_prefix="yolotrt-detect") as pool:
             # One more than can run: none waits while the oldest result is handed out.
-            jobs = _submitted(pool, detect, batches, ahead=len(backends))
+            jobs = _submitted(pool, detect, batches, ahead=lanes)
             try:
                 for job in jobs:
                     yield from job.result()
@@ -180,6 +176,23 @@ class Detector:
         with self._lock:
             return self._backend.infer(batch)
 
+    def _open_lanes(self) -> int:
+        """How many batches can run side by side; their back-ends are made at the first call."""
+        with self._lock:
+            backends = self._backend.side_by_side()
+            if len(backends) > 1 and not self._lanes:
+                self._lanes = len(backends)
+                for backend in backends:
+                    self._idle.put(backend)
+        return len(backends)
+
+    def _infer_in_a_lane(self, batch: Batch) -> RawOutputs:
+        backend = self._idle.get()
+        try:
+            return backend.infer(batch)
+        finally:
+            self._idle.put(backend)
+
     def _detect(self, frames: Sequence[Frame], infer: Infer) -> list[FrameResult]:
         results: list[FrameResult | None] = [None] * len(frames)
         for indices in self._batches(frames):
@@ -188,9 +201,15 @@ class Detector:
         return [r for r in results if r is not None]
 
     def close(self) -> None:
-        """Free the model. Calling it again does nothing; detecting afterwards raises BackendError."""
+        """Free the model, once what is running has ended. Calling it again does nothing.
+
+        Detecting afterwards raises BackendError, in streams that are still open as well.
+        """
         with self._lock:
+            running = [self._idle.get() for _ in range(self._lanes)]
             self._backend.close()
+            for backend in running:
+                self._idle.put(backend)  # whoever waits for one is told that it is closed
 
     def __enter__(self) -> Self:
         return self

@@ -153,6 +153,8 @@ def test_closed(open_backend: Opener, tmp_path: Path) -> None:
     backend.close()
     with pytest.raises(BackendError, match="closed"):
         backend.infer(batch)
+    with pytest.raises(BackendError, match="closed"):
+        backend.side_by_side()
 
 
 def test_corrupt_file(open_backend: Opener, tmp_path: Path) -> None:

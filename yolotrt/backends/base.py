@@ -69,17 +69,21 @@ class Backend(abc.ABC):
         Raises:
             BackendError: a batch that the model does not take, or a failure of the library.
         """
-        if self._closed:
-            raise BackendError("the model is closed", remedy="Make a new Detector.")
+        self._require_open()
         self._check(batch)
         return self._infer(batch)
 
     def side_by_side(self) -> tuple[Backend, ...]:
         """Back-ends of the same model that may run at the same time, one thread each; itself alone by default.
 
-        For streams, where the throughput of all counts and not the time of one. They close with this one.
+        For streams, where the throughput of all counts and not the time of one. They are the same ones at every call,
+        and close with this one.
+
+        Raises:
+            BackendError: a failure of the library.
         """
-        return (self,)
+        self._require_open()
+        return self._side_by_side()
 
     def close(self) -> None:
         """Free the model. Calling it again does nothing."""
@@ -99,9 +103,17 @@ class Backend(abc.ABC):
     def _infer(self, batch: Batch) -> RawOutputs:
         """`infer`, with the batch already checked."""
 
+    def _side_by_side(self) -> tuple[Backend, ...]:
+        """`side_by_side` of an open back-end."""
+        return (self,)
+
     @abc.abstractmethod
     def _close(self) -> None:
         """`close`, called once."""
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BackendError("the model is closed", remedy="Make a new Detector.")
 
     def _check(self, batch: Batch) -> None:
         spec, shape = self.spec, batch.images.shape

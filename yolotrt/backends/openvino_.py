@@ -44,7 +44,7 @@ class OpenVinoBackend(Backend):
         self._streams: tuple[_Stream, ...] = ()
         self._request = self._compile("LATENCY").create_infer_request()
 
-    def side_by_side(self) -> tuple[Backend, ...]:
+    def _side_by_side(self) -> tuple[Backend, ...]:
         """One back-end per stream of OpenVINO's throughput mode, which is compiled at the first call.
 
         Each stream computes with few threads, so that cores do not wait for each other at every layer.
