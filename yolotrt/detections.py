@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,8 @@ class Detections:
     """The boxes of one picture, sorted by falling confidence. The arrays are read-only.
 
     Attributes:
-        xyxy: float32 `[n, 4]`: x1, y1, x2, y2 in pixels of the source picture, clipped to it.
+        xyxy: float32 `[n, 4]`: x1, y1, x2, y2 in pixels of the source picture, clipped to it
+            (unless `DetectOptions.clip` is off).
         confidence: float32 `[n]` in 0..1.
         class_id: int64 `[n]`, indices into `names`.
         names: class names of the model.
@@ -81,6 +82,12 @@ class Detections:
             names=self.names,
             size=self.size,
         )
+
+    def clipped(self) -> Detections:
+        """The same boxes, cut off at the edge of the picture."""
+        height, width = self.size
+        xyxy = np.clip(self.xyxy, 0, np.array([width, height, width, height], np.float32))
+        return replace(self, xyxy=xyxy)
 
     @property
     def labels(self) -> list[str]:

@@ -94,6 +94,10 @@ class SourceError(YolotrtError):
     """A picture, video or folder that cannot be opened or read."""
 
 
+class DatasetError(YolotrtError):
+    """A data set that cannot be read, or whose labels cannot be right."""
+
+
 class SinkError(YolotrtError):
     """An output that cannot be written: folder not writable, disk full."""
 

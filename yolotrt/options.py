@@ -27,6 +27,7 @@ class DetectOptions:
         agnostic: let boxes suppress boxes of other classes too.
         multi_label: one box per class whose score is above `conf` instead of one for the best class alone; what
             measuring needs (`yolotrt val`). Heads without NMS name one class per box and take no notice.
+        clip: cut boxes off at the edge of the picture.
     """
 
     conf: float = 0.25
@@ -35,6 +36,7 @@ class DetectOptions:
     classes: tuple[int, ...] | None = None
     agnostic: bool = False
     multi_label: bool = False
+    clip: bool = True
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):

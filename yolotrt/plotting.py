@@ -21,7 +21,7 @@ _PALETTE = (
 _DARK, _LIGHT = (24, 20, 18), (255, 255, 255)
 
 
-def draw(image: ImageU8, detections: Detections) -> ImageU8:
+def draw(image: ImageU8, detections: Detections, *, confidence: bool = True) -> ImageU8:
     """A copy of `image` with the boxes drawn on it.
 
     Line width and text grow with the picture. Stronger boxes lie over weaker ones, and every label over every box;
@@ -30,6 +30,7 @@ def draw(image: ImageU8, detections: Detections) -> ImageU8:
     Args:
         image: BGR `uint8 [H, W, 3]`.
         detections: boxes in pixels of that picture.
+        confidence: write it behind the name of the class.
 
     Returns:
         BGR `uint8 [H, W, 3]`, contiguous.
@@ -44,9 +45,28 @@ def draw(image: ImageU8, detections: Detections) -> ImageU8:
         _box(canvas, corners[i], colour_of(int(detections.class_id[i])), line)
     for i in order:
         class_id = int(detections.class_id[i])
-        label = f"{detections.name_of(class_id)} {detections.confidence[i]:.2f}"
+        label = detections.name_of(class_id) + (f" {detections.confidence[i]:.2f}" if confidence else "")
         _paste(canvas, _chip(label, colour_of(class_id), text), corners[i], line)
     return canvas
+
+
+def outline(image: ImageU8, detections: Detections) -> ImageU8:
+    """A copy of `image` with thin frames only, for boxes that are not what the picture is about."""
+    canvas = np.ascontiguousarray(image).copy()
+    for corners, class_id in zip(detections.xyxy.round().astype(int).tolist(), detections.class_id, strict=True):
+        _box(canvas, corners, colour_of(int(class_id)), 1)
+    return canvas
+
+
+def caption(text: str, width: int) -> ImageU8:
+    """A strip with one line of text, BGR `uint8 [H, width, 3]`, to stand above a picture."""
+    size = 18
+    mask = _text_mask(text, size)[:, : max(width - size, 1), None]
+    strip = np.full((mask.shape[0] + size // 2, width, 3), _DARK, np.uint8)
+    top, left = size // 4, size // 2
+    part = strip[top : top + mask.shape[0], left : left + mask.shape[1]]
+    part[:] = np.maximum(part, mask)
+    return strip
 
 
 def colour_of(class_id: int) -> tuple[int, int, int]:

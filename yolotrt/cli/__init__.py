@@ -18,6 +18,7 @@ from yolotrt._version import __version__
 _COMMANDS = {
     "export": "Make a deployable bundle from weights: ONNX, precision, plan.",
     "detect": "Find objects in pictures and videos.",
+    "val": "Measure a model on a labelled data set: COCO's mean average precision.",
     "inspect": "Say what a model file is and what can run it here.",
     "doctor": "Check this machine: GPUs, drivers, back-ends, what is missing.",
 }

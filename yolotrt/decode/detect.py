@@ -53,7 +53,7 @@ def decode_detect(
             keep = np.argsort(-confidence, kind="stable")[: options.max_det]
         found.append(
             Detections(
-                xyxy=geometry.to_source(xyxy[keep]),
+                xyxy=geometry.to_source(xyxy[keep], clip=options.clip),
                 confidence=confidence[keep],
                 class_id=class_id[keep],
                 names=spec.names,

@@ -71,10 +71,12 @@ class LetterboxGeometry:
         """(vertical, horizontal) input pixels per source pixel; they differ by rounding, or freely when stretched."""
         return self.resized_size[0] / self.source_size[0], self.resized_size[1] / self.source_size[1]
 
-    def to_source(self, xyxy: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    def to_source(self, xyxy: npt.NDArray[np.floating], *, clip: bool = True) -> npt.NDArray[np.float32]:
         """Map boxes `[n, 4]` (x1, y1, x2, y2) from input pixels to source pixels, clipped to the picture."""
         height, width = self.source_size
-        boxes = (np.asarray(xyxy, dtype=np.float32) - self._offset()) / self._scale()
+        boxes: npt.NDArray[np.float32] = (np.asarray(xyxy, dtype=np.float32) - self._offset()) / self._scale()
+        if not clip:
+            return boxes
         limit = np.array([width, height, width, height], dtype=np.float32)
         clipped: npt.NDArray[np.float32] = np.clip(boxes, 0, limit)
         return clipped

@@ -1,0 +1,43 @@
+"""Run a detector over picture files: read ahead, in batches, passing over what cannot be read."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from yolotrt.detector import Detector
+from yolotrt.errors import SourceError
+from yolotrt.pipeline.prefetch import ahead_of, prefetched
+from yolotrt.sources.images import read_image
+from yolotrt.types import Frame, FrameResult
+
+OnProblem = Callable[[Exception], None]
+
+
+def detect_pictures(detector: Detector, paths: Sequence[Path], *, on_problem: OnProblem) -> Generator[FrameResult]:
+    """Detect in every picture, in order; memory does not grow with their number.
+
+    Args:
+        detector: stays open.
+        paths: picture files. `Frame.index` of a result is the position of its picture here.
+        on_problem: called, in the reading thread, with the SourceError of a picture that cannot be read.
+    """
+    batch = detector.spec.batch.opt
+    with prefetched(_frames(paths, on_problem), capacity=ahead_of(batch)) as ahead:
+        batches = iter(partial(ahead.take, batch), [])
+        with contextlib.closing(detector.detect_batches(batches)) as results:
+            yield from results
+
+
+def _frames(paths: Sequence[Path], on_problem: OnProblem) -> Iterator[Frame]:
+    for index, path in enumerate(paths):
+        started = time.perf_counter()
+        try:
+            pixels = read_image(path)
+        except SourceError as e:
+            on_problem(e)
+            continue
+        yield Frame(pixels=pixels, source_id=str(path), index=index, decode_s=time.perf_counter() - started)
