@@ -205,9 +205,21 @@ def test_names_of_a_data_set(tmp_path: Path) -> None:
     data = tmp_path / "data.yaml"
     data.write_text("path: x\nnames: {1: b, 0: a}\n")
     assert export_config.load(None, {"names": str(data)}, NONE).names == ("a", "b")
-    data.write_text("path: x\n")
-    with pytest.raises(UsageError, match="no class names can be read"):
-        export_config.load(None, {"names": str(data)}, NONE)
+    data.write_text("- a\n- b\n")
+    assert export_config.load(None, {"names": str(data)}, NONE).names == ("a", "b")
+    for content, message in (
+        ("path: x\n", "no class names can be read"),
+        (f"names: {data}\n", "no class names can be read"),
+        ("names: [a, {\n", "not valid YAML"),
+    ):
+        data.write_text(content)
+        with pytest.raises(UsageError, match=message):
+            export_config.load(None, {"names": str(data)}, NONE)
+
+
+def test_more_names_than_a_path_has_letters() -> None:
+    names = tuple(f"class number {i}" for i in range(400))
+    assert export_config.load(None, {"names": ",".join(names)}, NONE).names == names
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yolotrt.cli.config_file import read_config
 from yolotrt.errors import ConfigError, UsageError
 from yolotrt.options import DetectOptions, check_keys
 
@@ -67,18 +68,7 @@ def load(path: Path | None, given: Mapping[str, Any]) -> DetectConfig:
 
 
 def _from_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot read the configuration: {e.strerror or e}") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not valid YAML ({e})") from e
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: not a mapping", got=type(data).__name__, expected="lines of KEY: VALUE")
+    data = read_config(path)
     check_keys(DetectConfig, data, where=str(path))
     for key, value in data.items():
         _check_type(path, key, value)

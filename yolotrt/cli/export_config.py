@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from yolotrt.cli.config_file import read_config
 from yolotrt.errors import ConfigError, UnsupportedOptionError, UsageError
 from yolotrt.model_spec import BatchRange
 from yolotrt.options import ExportOptions, PlanOptions, check_keys
@@ -30,7 +32,7 @@ def load(path: Path | None, given: Mapping[str, Any], plan: Mapping[str, Any]) -
     options: dict[str, Any] = {}
     plan_options: dict[str, Any] = {}
     if path is not None:
-        data = _read_yaml(path)
+        data = read_config(path)
         check_keys(ExportOptions, data, where=str(path))
         nested = data.pop("plan", None) or {}
         if not isinstance(nested, dict):
@@ -45,20 +47,6 @@ def load(path: Path | None, given: Mapping[str, Any], plan: Mapping[str, Any]) -
     options |= _parse(given, _FIELDS)
     plan_options |= _parse(plan, _PLAN_FIELDS)
     return ExportOptions(**options, plan=PlanOptions(**plan_options))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot read the configuration: {e.strerror or e}") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not valid YAML ({e})") from e
-    if not isinstance(data, dict | None):
-        raise ConfigError(f"{path}: not a mapping", got=type(data).__name__, expected="lines of KEY: VALUE")
-    return dict(data or {})
 
 
 def _parse(values: Mapping[str, Any], fields: Mapping[str, Callable[[str, Any], Any]]) -> dict[str, Any]:
@@ -101,7 +89,7 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
         value = [value[key] for key in sorted(value)]
     if isinstance(value, list | tuple):
         names = [str(v).strip() for v in value]
-    elif isinstance(value, str) and Path(value).is_file():
+    elif isinstance(value, str) and os.path.isfile(value):  # noqa: PTH113 (Path.is_file raises for a long list)
         names = _names_from(Path(value))
     else:
         names = [n.strip() for n in _text(name, value).split(",")]
@@ -116,14 +104,20 @@ def _names_from(path: Path) -> list[str]:
     """Names from a file: one per line, or the `names` of a data set's YAML."""
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix in (".yaml", ".yml"):
-            import yaml
+    except (OSError, UnicodeDecodeError) as e:
+        raise UsageError(f"{path}: no class names can be read from it ({e})") from e
+    if path.suffix not in (".yaml", ".yml"):
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    import yaml
 
-            data = yaml.safe_load(text)
-            return list(_names("names", data["names"] if isinstance(data, dict) else data))
-    except (OSError, ValueError, KeyError) as e:
-        raise UsageError(f"{path}: no class names can be read from it ({e!r})") from e
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise UsageError(f"{path}: not valid YAML ({e})") from e
+    names = data.get("names") if isinstance(data, dict) else data
+    if not isinstance(names, dict | list):
+        raise UsageError(f"{path}: no class names can be read from it", expected="names: [NAME, ...]")
+    return list(_names("names", names))
 
 
 def _number(name: str, value: Any) -> int:

@@ -1,0 +1,26 @@
+"""YAML files with the options of a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from yolotrt.errors import ConfigError
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file; none for an empty one.
+
+    Raises ConfigError for a file that cannot be read, or is no YAML mapping.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot read the configuration: {e.strerror or e}") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: not valid YAML ({e})") from e
+    if not isinstance(data, dict | None):
+        raise ConfigError(f"{path}: not a mapping", got=type(data).__name__, expected="lines of KEY: VALUE")
+    return dict(data or {})
