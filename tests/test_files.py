@@ -21,6 +21,23 @@ def test_success_replaces(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o400
 
 
+def test_the_rights_are_those_of_any_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain.txt").touch()
+
+    def refuse(mask: int) -> int:
+        raise AssertionError("the umask belongs to the whole process: another thread would make files with it")
+
+    monkeypatch.setattr("os.umask", refuse)
+    files.write_text(tmp_path / "out.txt", "x")
+    assert (tmp_path / "out.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+
+
+def test_long_names(tmp_path: Path) -> None:
+    target = tmp_path / f"{'long' * 62}.txt"  # 252 letters of the 255 that file systems take
+    files.write_text(target, "x")
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "out.txt"
     files.write_text(target, "old")

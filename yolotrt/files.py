@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from yolotrt.errors import SinkError
+
+_STEM = 40  # letters of a name that its temporary name keeps, so that the longest names still fit
 
 
 @contextlib.contextmanager
@@ -22,14 +23,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
-        os.close(handle)
-    temporary = Path(name)
+        # Not tempfile.mkstemp: its files are private, and an output gets the rights that any other new file has.
+        temporary = target.with_name(f".{target.stem[:_STEM]}.{secrets.token_hex(8)}{target.suffix}")
     try:
         with writing(target):
+            temporary.touch(exist_ok=False)
             yield temporary
-            # mkstemp makes files private; an output gets the rights any other new file would have.
-            temporary.chmod(0o666 & ~_umask())
             temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -72,9 +71,3 @@ def sha256_of(path: Path) -> str:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
