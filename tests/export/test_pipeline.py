@@ -234,6 +234,9 @@ def test_pictures(weights: Weights, export: Any, pictures: Path, tmp_path: Path)
     assert one.manifest.checks["comparison"]["pictures"] == 1
     two = export(weights("yolov8n"), imgsz=(64, 64), images=pictures / "[01].png")
     assert two.manifest.checks["comparison"]["pictures"] == 2
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(SourceError, match="no pictures at"):
+        export(weights("yolov8n"), images=tmp_path)
 
 
 def test_the_output_cannot_be_written(weights: Weights, export: Any, tmp_path: Path) -> None:

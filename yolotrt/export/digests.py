@@ -14,6 +14,7 @@ from typing import Any
 from yolotrt import files
 from yolotrt._version import __version__
 from yolotrt.backends.flavours import Flavour
+from yolotrt.errors import SourceError
 from yolotrt.export.source import Source
 from yolotrt.model_spec import Precision
 from yolotrt.options import ExportOptions
@@ -48,7 +49,7 @@ def compute_digests(
     pictures: Sequence[Path],
     flavour: Flavour | None,
 ) -> Digests:
-    """Hash what `export_model` would use. Raises OSError where a picture cannot be read."""
+    """Hash what `export_model` would use. Raises SourceError where a picture cannot be read."""
     graph: dict[str, Any] = {
         "source": source.sha256,
         "imgsz": options.imgsz,
@@ -56,7 +57,7 @@ def compute_digests(
         "names": options.names,
         "opset": options.opset,
         "precision": precision,
-        "pictures": [files.sha256_of(p) for p in pictures],
+        "pictures": [_content(p) for p in pictures],
         "tools": {"yolotrt": __version__, "code": _code(), **{name: _version(name) for name in _TOOLS[source.kind]}},
     }
     # A timing cache makes a build faster, not another plan.
@@ -67,6 +68,13 @@ def compute_digests(
         "openvino": _version("openvino") if options.target == "openvino" else None,
     }
     return Digests(onnx=_hash(graph), plan=_hash(built))
+
+
+def _content(picture: Path) -> str:
+    try:
+        return files.sha256_of(picture)
+    except OSError as e:
+        raise SourceError(f"{picture}: cannot read the picture: {e.strerror or e}") from e
 
 
 def _hash(values: dict[str, Any]) -> str:

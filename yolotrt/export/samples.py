@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from yolotrt.assets import sample_images
@@ -22,16 +22,17 @@ def find_pictures(images: Path | None, *, limit: int = MAX_PICTURES) -> list[Pat
 
     None takes the sample pictures that ship with yolotrt. Raises SourceError where there is none.
     """
+    named: Iterable[Path] = ()
     if images is None:
-        found = sample_images()
+        named = sample_images()
     elif images.is_dir():
-        found = sorted(p for p in images.rglob("*") if p.suffix.lower() in SUFFIXES)
+        named = images.rglob("*")
     elif images.is_file():
-        found = [images]
+        return [images]
     else:
         # A glob may be absolute, which Path.glob refuses.
         named = (Path(p) for p in glob.glob(str(images), recursive=True))  # noqa: PTH207
-        found = sorted(p for p in named if p.suffix.lower() in SUFFIXES)
+    found = sorted(p for p in named if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise SourceError(
             f"no pictures at {images or 'the sample pictures of yolotrt'}",
