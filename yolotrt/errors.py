@@ -98,6 +98,10 @@ class DatasetError(YolotrtError):
     """A data set that cannot be read, or whose labels cannot be right."""
 
 
+class EvaluationError(YolotrtError):
+    """A measurement or comparison that has nothing to go by."""
+
+
 class SinkError(YolotrtError):
     """An output that cannot be written: folder not writable, disk full."""
 

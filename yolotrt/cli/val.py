@@ -120,7 +120,7 @@ def _show(found: Validation, plots: list[Path]) -> None:
     table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("class")
     for heading in ("pictures", "boxes", "mAP50-95", "mAP50", "mAP75", "small", "medium", "large"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     whole = (f"{found.images:,}", f"{found.boxes:,}", *(percent(record[key]) for key in keys))
     table.add_row("all", *whole, style="bold", end_section=True)
     for row in record["per_class"]:

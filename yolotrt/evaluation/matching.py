@@ -68,7 +68,7 @@ def match(
     possible = (reference.class_id[:, None] == candidate.class_id[None]) & (iou >= min_iou)
     # The closest overlap pairs first. Rounding must not decide an equal confidence: hence the small slack.
     possible &= np.abs(delta) <= max_confidence_delta + 1e-6
-    rows, columns = _greedy(np.where(possible, iou, -1))
+    rows, columns = greedy(np.where(possible, iou, -1))
     return Matches(
         reference=len(reference),
         candidate=len(candidate),
@@ -93,7 +93,7 @@ def match_all(
     )
 
 
-def _greedy(score: npt.NDArray[np.float32]) -> tuple[list[int], list[int]]:
+def greedy(score: npt.NDArray[np.float32]) -> tuple[list[int], list[int]]:
     """Row and column of each pair, taking the highest score first, each row and column once; negative is no pair."""
     rows: list[int] = []
     columns: list[int] = []

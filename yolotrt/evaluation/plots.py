@@ -12,10 +12,10 @@ import numpy as np
 
 from yolotrt import files
 from yolotrt.detections import Detections
-from yolotrt.errors import MissingExtraError, SinkError
+from yolotrt.errors import MissingExtraError
 from yolotrt.evaluation.curves import GRID, smooth
 from yolotrt.evaluation.dataset import Labels
-from yolotrt.evaluation.side_by_side import Half, write_side_by_side
+from yolotrt.evaluation.side_by_side import Half, make_folder, write_side_by_side
 from yolotrt.evaluation.validate import Validation
 
 if TYPE_CHECKING:
@@ -39,14 +39,6 @@ def prepare(folder: Path) -> None:
     except ImportError as e:
         raise MissingExtraError("matplotlib", "eval", needed_for="--plots") from e
     make_folder(folder)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for outputs. Raises SinkError where that cannot be."""
-    if folder.is_file():
-        raise SinkError(f"cannot write {folder}: a file stands where a folder is needed")
-    with files.writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_plots(found: Validation, folder: Path) -> list[Path]:
@@ -121,9 +113,13 @@ def _f1(found: Validation, axes: Axes) -> None:
 
 
 def _lines(axes: Axes, curves: Any, labels: list[str], mean: str, shape: Callable[[Any], Any]) -> None:
+    from matplotlib import colormaps
+
     few = len(labels) <= _MAX_LINES
+    # Only this palette has a colour for each.
+    axes.set_prop_cycle(color=colormaps["tab20"](range(20)) if few else ["0.8"])
     for curve, label in zip(curves, labels, strict=True):
-        axes.plot(GRID, curve, linewidth=1, color=None if few else "0.8", label=_plain(label) if few else None)
+        axes.plot(GRID, curve, linewidth=1, label=_plain(label) if few else None)
     if len(curves):
         axes.plot(GRID, shape(curves.mean(axis=0)), linewidth=2.5, color=_COLOUR, label=mean)
     axes.set(xlim=(0, 1), ylim=(0, 1.01))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from yolotrt import files
 from yolotrt.detections import Detections
-from yolotrt.errors import SourceError
+from yolotrt.errors import SinkError, SourceError
 from yolotrt.plotting import caption, draw, outline
 from yolotrt.sources.images import read_image
 from yolotrt.types import ImageU8
@@ -35,6 +35,14 @@ class Half:
     boxes: Detections
     agreed: npt.NDArray[np.bool_]
     confidence: bool = True
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for outputs. Raises SinkError where that cannot be."""
+    if folder.is_file():
+        raise SinkError(f"cannot write {folder}: a file stands where a folder is needed")
+    with files.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def side_by_side(image: ImageU8, left: Half, right: Half) -> ImageU8:
