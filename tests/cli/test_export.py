@@ -236,7 +236,9 @@ def test_an_interrupted_export_leaves_the_older_bundle(
     if kind == signal.SIGKILL:
         assert process.returncode == -9
     else:
-        assert process.returncode == 130
+        # An interrupt that reaches C code which itself runs Python (PyTorch's import does) makes CPython end by SIGINT
+        # after all is done: 130 to a shell as well.
+        assert process.returncode in (130, -signal.SIGINT)
         assert one_line(err) == "Interrupted."
         assert not any(tmp_path.glob("mine-fp32/.*"))
     # The next one works, and tidies up after the killed one.

@@ -14,11 +14,12 @@ from typing import Any
 from yolotrt import files
 from yolotrt._version import __version__
 from yolotrt.backends.flavours import Flavour
-from yolotrt.errors import SourceError
+from yolotrt.errors import CudaError, MissingExtraError, SourceError
 from yolotrt.export.source import Source
 from yolotrt.model_spec import Precision
 from yolotrt.options import ExportOptions
 
+_PACKAGE = Path(__file__).parents[1]
 _TOOLS = {
     "pt": ("ultralytics", "torch", "onnx", "onnxsim", "onnxruntime"),
     "onnx": ("onnx", "onnxsim", "onnxruntime"),
@@ -31,7 +32,7 @@ class Digests:
 
     Attributes:
         onnx: hash of the source, the options of the graph, the pictures and the versions of the tools.
-        plan: hash of the options and the builder of the plan, or of the other back-end that was checked.
+        plan: hash of the options, the builder and the GPU of the plan, or of the other back-end that was checked.
     """
 
     onnx: str
@@ -58,12 +59,17 @@ def compute_digests(
         "opset": options.opset,
         "precision": precision,
         "pictures": [_content(p) for p in pictures],
-        "tools": {"yolotrt": __version__, "code": _code(), **{name: _version(name) for name in _TOOLS[source.kind]}},
+        "tools": {
+            "yolotrt": __version__,
+            "code": code_digest(_PACKAGE),
+            **{name: _version(name) for name in _TOOLS[source.kind]},
+        },
     }
     # A timing cache makes a build faster, not another plan.
     plan = dataclasses.asdict(dataclasses.replace(options.plan, timing_cache=None)) if flavour else None
     built: dict[str, Any] = {
         "builder": [flavour.key, flavour.version] if flavour else None,
+        "gpu": _gpu(flavour),
         "options": plan,
         "openvino": _version("openvino") if options.target == "openvino" else None,
     }
@@ -82,10 +88,26 @@ def _hash(values: dict[str, Any]) -> str:
 
 
 @functools.cache
-def _code() -> str:
-    """Hash of the export's own modules: a checkout changes without a new version number."""
-    modules = sorted(Path(__file__).parent.glob("*.py"))
+def code_digest(package: Path) -> str:
+    """Hash of a package's modules: a checkout changes without a new version number.
+
+    Of all of them, since an export also rests on how pictures are read and boxes decoded.
+    """
+    modules = sorted(package.rglob("*.py"))
     return hashlib.sha256(b"".join(m.read_bytes() for m in modules)).hexdigest()[:32]
+
+
+def _gpu(flavour: Flavour | None) -> list[str] | None:
+    """The GPU here, for a plan that fits only the one it was built on; None where there is none."""
+    if flavour is None or flavour.can.builds_without_gpu:
+        return None
+    from yolotrt.cuda.device import Device
+
+    try:
+        gpu = Device.open()
+    except (CudaError, MissingExtraError):
+        return None  # the build says so
+    return [gpu.name, gpu.compute_capability]
 
 
 def _version(package: str) -> str | None:
