@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import click
 import pytest
 
-from yolotrt.cli import cli
+from yolotrt.cli import cli, main
 
 COMMANDS = cli.list_commands(click.Context(cli))
 
@@ -41,6 +42,22 @@ def test_every_argument_is_named_in_the_help(name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_prints_json_on_demand(name: str) -> None:
     assert any("--json" in p.opts for p in command(name).params)
+
+
+def test_the_command_line_runs_in_any_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["yolotrt", "--version"])
+    codes: list[object] = []
+
+    def call() -> None:
+        try:
+            main()
+        except BaseException as e:  # noqa: BLE001 (looked at below)
+            codes.append(getattr(e, "code", e))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert codes == [0]
 
 
 def test_help_lists_the_commands() -> None:

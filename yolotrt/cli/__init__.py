@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import threading
 from types import FrameType
 
 import click
@@ -48,7 +49,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. Every error is one line on standard error: exit 2 for a wrong call, 1 for a failure."""
-    signal.signal(signal.SIGTERM, _terminate)
+    if threading.current_thread() is threading.main_thread():  # elsewhere, signals are the program's that calls this
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli(prog_name="yolotrt", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as e:  # plain `yolotrt`
