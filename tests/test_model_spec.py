@@ -65,6 +65,10 @@ def test_ultralytics_metadata() -> None:
     assert infer((1, 7, 9), {"names": "{0: 'a', 2: 'c'}"}).names == ("a", "1", "c")
 
 
+def test_the_stride_of_each_level() -> None:
+    assert infer((1, 84, 8400), {"stride": "[8, 16, 32]"}).stride == 32
+
+
 def test_dynamic_axes() -> None:
     spec = infer((None, 84, None), {"names": EIGHTY, "imgsz": "[384, 640]"}, shape=(None, 3, None, None))
     assert spec.imgsz == (384, 640)
@@ -85,6 +89,11 @@ def test_dynamic_axes() -> None:
         ((1, 50, 50), {"names": EIGHTY}, (1, 3, 640, 640), "not a YOLO"),
         ((1, 56, 8400), {"task": "pose"}, (1, 3, 640, 640), "got task pose, expected detect"),
         ((1, 84, 8400), {"names": "{0: "}, (1, 3, 640, 640), "unreadable metadata names"),
+        ((1, 84, 8400), {"names": "5"}, (1, 3, 640, 640), "unreadable metadata names"),
+        ((1, 84, 8400), {"names": "{'a': 'b'}"}, (1, 3, 640, 640), "unreadable metadata names"),
+        ((1, 84, 8400), {"stride": "None"}, (1, 3, 640, 640), "unreadable metadata stride"),
+        ((1, 84, 8400), {"stride": "0"}, (1, 3, 640, 640), "unreadable metadata stride"),
+        ((1, 84, 8400), {"imgsz": "640.0"}, (1, 3, 640, 640), "unreadable metadata imgsz"),
     ],
 )
 def test_other_models_are_refused(

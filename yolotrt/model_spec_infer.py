@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yolotrt.errors import ModelError
 from yolotrt.model_spec import BatchRange, Head, LetterboxRule, ModelSpec, Precision, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
+
+T = TypeVar("T")
 
 METADATA_KEY = "yolotrt"
 """The `metadata_props` entry that holds `ModelSpec.to_dict()` as JSON."""
@@ -51,11 +53,11 @@ def infer_spec(
         raise _not_a_yolo(where, f"inputs {_shapes(inputs)}", "one picture input of shape (N, 3, H, W)")
     if not outputs or len(outputs[0].shape) != 3:
         raise _not_a_yolo(where, f"outputs {_shapes(outputs)}", "a first output of rank 3")
-    names = _names(metadata, where)
+    names = _parsed(metadata, "names", _names, None, where)
     head = _head(outputs[0].shape, metadata, len(names) if names else None)
     if head is None:
         raise _not_a_yolo(where, f"outputs {_shapes(outputs)}", "boxes and class scores of a YOLO head")
-    stride = int(_literal(metadata, "stride", 32, where))
+    stride = _parsed(metadata, "stride", _stride, 32, where)
     return ModelSpec(
         head=head,
         names=names or tuple(str(i) for i in range(_class_count(outputs[0].shape, head))),
@@ -136,22 +138,33 @@ def _shapes(tensors: Sequence[TensorSpec]) -> str:
     return "; ".join(shown) + (f" and {len(tensors) - 4} more" if len(tensors) > 4 else "")
 
 
-def _literal(metadata: Mapping[str, str], key: str, default: Any, where: str) -> Any:
+def _parsed(metadata: Mapping[str, str], key: str, parse: Callable[[Any], T], default: T, where: str) -> T:
+    """The value of an entry; any file may hold one of that name that means something else."""
     if key not in metadata:
         return default
     try:
-        return ast.literal_eval(metadata[key])
-    except (ValueError, SyntaxError) as e:
+        return parse(ast.literal_eval(metadata[key]))
+    except (ValueError, SyntaxError, TypeError, IndexError, RecursionError) as e:
         raise ModelError(f"{where}: unreadable metadata {key}", got=repr(metadata[key][:80])) from e
 
 
-def _names(metadata: Mapping[str, str], where: str) -> tuple[str, ...] | None:
-    names = _literal(metadata, "names", None, where)
+def _names(names: Any) -> tuple[str, ...] | None:
     if isinstance(names, Mapping):
         highest = max((int(i) for i in names), default=-1)
         by_id = {int(i): str(n) for i, n in names.items()}
         return tuple(by_id.get(i, str(i)) for i in range(highest + 1))
     return tuple(str(n) for n in names) if names else None
+
+
+def _stride(value: Any) -> int:
+    stride = int(max(value) if isinstance(value, list | tuple) else value)  # some exporters name that of each level
+    if stride < 1:
+        raise ValueError(stride)
+    return stride
+
+
+def _sides(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
 
 
 def _head(shape: tuple[int | None, ...], metadata: Mapping[str, str], nc: int | None) -> Head | None:
@@ -182,8 +195,7 @@ def _class_count(shape: tuple[int | None, ...], head: Head) -> int:
 
 
 def _imgsz(tensor: TensorSpec, metadata: Mapping[str, str], where: str) -> tuple[int, int]:
-    declared = _literal(metadata, "imgsz", 640, where)
-    height, width = (declared, declared) if isinstance(declared, int) else (int(declared[0]), int(declared[-1]))
+    height, width = _parsed(metadata, "imgsz", _sides, (640, 640), where)
     return tensor.shape[2] or height, tensor.shape[3] or width
 
 
