@@ -110,6 +110,19 @@ def test_the_expectation_over_bins_stays_in_fp32() -> None:
     assert type_of(found.model, "b") == type_of(found.model, "c") == "float32"
 
 
+def test_the_last_pointwise_convolutions_stay_in_fp32() -> None:
+    nodes = [
+        conv("x", "w", "a"),
+        helper.make_node("Conv", ["a", "point"], ["b"]),
+        helper.make_node("Conv", ["b", "point"], ["c"]),
+        helper.make_node("Sigmoid", ["c"], ["y"]),
+    ]
+    found = converted(graph(nodes, {"w": weight(), "point": weight()[:, :, :1, :1]}))
+    assert dict(found.kept) == {"last convolution": 1, "box decode": 1}
+    assert type_of(found.model, "b") == "float16"
+    assert type_of(found.model, "c") == "float32"
+
+
 def test_nodes_that_the_caller_wants_in_fp32() -> None:
     model = graph([conv("x", "w", "a"), conv("a", "w", "b"), conv("b", "w", "y")], {"w": weight()})
     found = to_fp16(model, [one_batch()], keep=lambda node: node.output[0] == "b")

@@ -4,6 +4,8 @@ FP16 has 11 significant bits and ends at 65504. Almost every layer of a detector
 
 - `box decode`: everything behind the last convolutions that ends in pixel coordinates or picks boxes. Above 512 the
   step of FP16 is 0.5 px, and a choice among equal scores would change.
+- `last convolution`: the pointwise convolutions that give class scores and box distributions, a hundredth of the
+  arithmetic. Scores that FP16 makes tie let another of two overlapping boxes win (`scripts/fp16_emulation.py`).
 - `range`: nodes whose values, on real pictures, come within a factor of 8 of 65504, or are all so small that FP16
   would lose their digits.
 - `weights`: nodes whose constants FP16 cannot hold.
@@ -17,7 +19,7 @@ and reads the same file, and one cast at either end costs less than a megabyte o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +77,25 @@ class Fp16Result:
     pictures: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fp16Choice:
+    """Which nodes of a graph may compute in FP16.
+
+    Attributes:
+        model: the float32 graph, normalised: what the names refer to.
+        fp16: those nodes, by their first output.
+        nodes: how many handle floats at all.
+        kept: nodes to keep in FP32, by reason.
+        pictures: used for the calibration.
+    """
+
+    model: onnx.ModelProto = field(repr=False)
+    fp16: Sequence[str] = field(repr=False)
+    nodes: int
+    kept: Mapping[str, int]
+    pictures: int
+
+
 def to_fp16(
     model: onnx.ModelProto, batches: Iterable[Batch], *, keep: Callable[[onnx.NodeProto], bool] | None = None
 ) -> Fp16Result:
@@ -88,6 +109,20 @@ def to_fp16(
     Raises:
         ExportError: a graph that cannot be rewritten, or values that are not finite.
     """
+    choice = choose_fp16(model, batches, keep=keep)
+    return Fp16Result(
+        model=rewrite(choice.model, choice.fp16),
+        fp16_nodes=len(choice.fp16),
+        nodes=choice.nodes,
+        kept=choice.kept,
+        pictures=choice.pictures,
+    )
+
+
+def choose_fp16(
+    model: onnx.ModelProto, batches: Iterable[Batch], *, keep: Callable[[onnx.NodeProto], bool] | None = None
+) -> Fp16Choice:
+    """Decide what `to_fp16` rewrites, with the same arguments and errors."""
     graph = _Graph(normalise(model))
     reasons = graph.unsafe_operators() | graph.unsafe_weights() | graph.box_decode()
     if keep is not None:
@@ -104,10 +139,9 @@ def to_fp16(
     ranges = measure_ranges(graph.model, graph.activations_of(candidates), counted())
     reasons |= {n: "range" for n in candidates if not graph.in_range(n, ranges)}
     reasons = graph.without_islands(graph.with_moves(reasons))
-    fp16 = [n for n in graph.float_nodes if n not in reasons]
-    return Fp16Result(
-        model=rewrite(graph.model, fp16),
-        fp16_nodes=len(fp16),
+    return Fp16Choice(
+        model=graph.model,
+        fp16=[n for n in graph.float_nodes if n not in reasons],
         nodes=len(graph.float_nodes),
         kept=dict(Counter(reasons[n] for n in graph.float_nodes if n in reasons)),
         pictures=pictures,
@@ -153,7 +187,11 @@ class _Graph:
         tail: dict[str, str] = {}
         while pending:
             key = self.producer.get(pending.pop())
-            if key is None or key in tail or self._computes(key):
+            if key is None or key in tail:
+                continue
+            if self._computes(key):
+                if self._is_pointwise(key):
+                    tail[key] = "last convolution"
                 continue
             tail[key] = "box decode"
             pending += [t for t in self.nodes[key].input if t in self._is_float]
@@ -163,6 +201,11 @@ class _Graph:
         """Whether the box decode begins behind this node. A softmax in it and the DFL's expectation belong to it."""
         node = self.nodes[key]
         return node.op_type in _COMPUTE and node.op_type != "Softmax" and not self._is_expectation(node)
+
+    def _is_pointwise(self, key: str) -> bool:
+        node = self.nodes[key]
+        weights = self.weights.get(node.input[1]) if node.op_type == "Conv" else None
+        return weights is not None and all(side == 1 for side in weights.shape[2:])
 
     def _is_expectation(self, node: onnx.NodeProto) -> bool:
         """A convolution with the weights 0, 1, 2, ...: the mean of a distribution over bins, as DFL takes it.

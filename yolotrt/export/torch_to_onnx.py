@@ -40,7 +40,7 @@ def trace(weights: LoadedWeights, *, imgsz: tuple[int, int], batch: BatchRange, 
     import torch
 
     with quiet_ultralytics():
-        net = _prepare(weights, imgsz)
+        net = prepared(weights, imgsz)
         # A trace with one picture would bake the batch size in wherever a dimension of 1 is dropped or broadcast.
         example = torch.zeros(batch.opt if batch.is_static else max(batch.opt, 2), 3, *imgsz)
         with torch.no_grad():
@@ -75,7 +75,7 @@ def trace(weights: LoadedWeights, *, imgsz: tuple[int, int], batch: BatchRange, 
     return model
 
 
-def _prepare(weights: LoadedWeights, imgsz: tuple[int, int]) -> Any:
+def prepared(weights: LoadedWeights, imgsz: tuple[int, int]) -> Any:
     """A fused copy of the network whose head gives one decoded tensor: what Ultralytics' own exporter sets."""
     from ultralytics.nn.modules import C2f
 
