@@ -48,6 +48,13 @@ def quantizers(kind: int, *, data: bool = True) -> tuple[list[onnx.NodeProto], l
     return nodes, constants
 
 
+def test_operations_are_those_of_one_picture_whatever_the_batch() -> None:
+    model = graph([convolution()], [weight()])
+    one = only(model).flops
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    assert only(model).flops == one == 2 * 8 * 16 * 32 * 4 * 3 * 3
+
+
 def only(model: onnx.ModelProto) -> Layer:
     (layer,) = onnx_layers(model, (16, 32))
     return layer

@@ -55,6 +55,8 @@ class _Graph:
         self.weights |= {n.output[0]: a.t for n in constants for a in n.attribute if a.name == "value"}
         self.maker = {name: node for node in model.graph.node for name in node.output}
         self.types, self.shapes = _tensors(model, imgsz)
+        pictures = [v for v in model.graph.input if v.name not in self.weights]
+        self.batch = next((s[0] for v in pictures if len(s := self.shapes.get(v.name, ())) == 4), 1)
 
     def layer(self, node: onnx.NodeProto) -> Layer:
         index = _WEIGHT_INPUT[node.op_type]
@@ -106,7 +108,13 @@ class _Graph:
     def _flops(
         self, node: onnx.NodeProto, shape: tuple[int, ...] | None, weight: onnx.TensorProto | None
     ) -> int | None:
-        """Multiplications and additions, two per weight use."""
+        """Multiplications and additions of one picture, two per weight use."""
+        whole = self._flops_of_batch(node, shape, weight)
+        return None if whole is None else whole // self.batch
+
+    def _flops_of_batch(
+        self, node: onnx.NodeProto, shape: tuple[int, ...] | None, weight: onnx.TensorProto | None
+    ) -> int | None:
         if shape is None:
             return None
         if node.op_type == "MatMul":
@@ -123,7 +131,7 @@ class _Graph:
 
 
 def _tensors(model: onnx.ModelProto, imgsz: tuple[int, int]) -> tuple[Mapping[str, str], Mapping[str, tuple[int, ...]]]:
-    """The type name and, where it is known, the shape of every tensor, for one picture of `imgsz`."""
+    """The type name and, where it is known, the shape of every tensor: of one picture of `imgsz` where it is open."""
     import onnx
 
     sized = onnx.ModelProto()
