@@ -29,8 +29,10 @@ def test_subsets() -> None:
     assert BOXES[BOXES.confidence > 0.6].labels == ["dog"]
     assert BOXES[1:].labels == ["7"]
     assert BOXES[[1, 0]].labels == ["7", "dog"]
-    with pytest.raises(IndexError, match="a slice, a mask or a list"):
-        BOXES[np.zeros((2, 2), bool)]
+    assert len(BOXES[[]]) == 0
+    for wrong in (np.zeros((2, 2), bool), np.array(0)):
+        with pytest.raises(IndexError, match="a slice, a mask or a list"):
+            BOXES[wrong]
 
 
 def test_arrays_are_read_only() -> None:

@@ -75,6 +75,8 @@ class Detections:
             index = np.asarray(index)
             if index.ndim != 1:
                 raise IndexError(f"got an index of shape {index.shape}, expected a slice, a mask or a list of indices")
+            if not len(index):
+                index = index.astype(np.intp)  # an empty list is one of floats to NumPy
         return Detections(
             xyxy=self.xyxy[index],
             confidence=self.confidence[index],
