@@ -14,11 +14,18 @@ from typing import Any
 from yolotrt import files
 from yolotrt._version import __version__
 from yolotrt.errors import UsageError
-from yolotrt.export import graph as stages
 from yolotrt.export.bundle import BundlePaths, commit, is_intact, read_older, staging
 from yolotrt.export.digests import Digests, compute_digests
 from yolotrt.export.goal import Goal, choose_goal
-from yolotrt.export.graph import Graph
+from yolotrt.export.graph import (
+    Graph,
+    Reference,
+    check,
+    compare_with_origin,
+    lower_precision,
+    make_onnx,
+    simplify,
+)
 from yolotrt.export.origin import load_origin
 from yolotrt.export.samples import find_pictures
 from yolotrt.export.source import Source, find_source
@@ -136,16 +143,16 @@ def _make_graph(source: Source, options: ExportOptions, goal: Goal, pictures: Se
         origin = load_origin(source, options)
         stage.result = origin.summary
     with log.stage("onnx") as stage:
-        traced = stages.make_onnx(origin, stage)
+        traced = make_onnx(origin, stage)
     with log.stage("checker") as stage:
-        stages.check(traced, stage)
+        check(traced, stage)
     with log.stage("onnxsim") as stage:
-        graph = stages.simplify(traced, origin, stage)
+        graph = simplify(traced, origin, stage)
     with log.stage("comparison") as stage:
-        reference = stages.Reference.of(origin, graph.spec, pictures, stage)
-        graph = stages.compare_with_origin(graph, reference, stage)
+        reference = Reference.of(origin, graph.spec, pictures, stage)
+        graph = compare_with_origin(graph, reference, stage)
     with log.stage("precision") as stage:
-        return stages.lower_precision(graph, reference, goal.precision, pictures, stage)
+        return lower_precision(graph, reference, goal.precision, pictures, stage)
 
 
 def _find(model: str | Path, log: StageLog) -> Source:
