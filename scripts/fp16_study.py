@@ -43,7 +43,6 @@ VARIANTS: dict[str, Keep] = {
     "all in FP32": lambda _: True,
     "head": lambda n: "/model.22/" in n.name,
     "head, box branch": lambda n: "/model.22/cv2" in n.name,
-    "head, last convolutions": lambda n: bool(re.search(r"/model\.22/cv[23]\.\d/cv[23]\.\d\.2/", n.name)),
     "residual additions": lambda n: n.op_type == "Add",
     "residual additions and head": lambda n: n.op_type == "Add" or "/model.22/" in n.name,
     "activations": lambda n: n.op_type in ("Sigmoid", "Mul"),
