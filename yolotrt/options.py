@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -73,6 +73,9 @@ class PlanOptions:
     refittable: bool = False
     strip: bool = False
 
+    def __post_init__(self) -> None:
+        _widen(self, paths=("timing_cache",), tuples=("compute_capability",))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
@@ -106,27 +109,31 @@ class ExportOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        self._widen()
-        if self.target not in get_args(Target):
-            raise UsageError("option target is unknown", got=self.target, expected=" | ".join(get_args(Target)))
-        if self.precision is not None and self.precision not in get_args(Precision):
-            raise UsageError(
-                "option precision is unknown", got=self.precision, expected=" | ".join(get_args(Precision))
-            )
-        if self.imgsz is not None and min(self.imgsz) < 1:
-            raise UsageError("option imgsz is out of range", got=self.imgsz, expected="positive sides")
-
-    def _widen(self) -> None:
-        """Take what callers write: `imgsz=640`, `batch=8`, paths as text."""
         imgsz: Any = self.imgsz
         if isinstance(imgsz, int):
             object.__setattr__(self, "imgsz", (imgsz, imgsz))
         batch: Any = self.batch
         if isinstance(batch, int):
             object.__setattr__(self, "batch", BatchRange(min=batch, opt=batch, max=batch))
-        for name in ("output", "images"):
-            if isinstance(getattr(self, name), str):
-                object.__setattr__(self, name, Path(getattr(self, name)))
+        _widen(self, paths=("output", "images"), tuples=("imgsz", "names"))
+        if self.target not in get_args(Target):
+            raise UsageError("option target is unknown", got=self.target, expected=" | ".join(get_args(Target)))
+        if self.precision is not None and self.precision not in get_args(Precision):
+            raise UsageError(
+                "option precision is unknown", got=self.precision, expected=" | ".join(get_args(Precision))
+            )
+        if self.imgsz is not None and (len(self.imgsz) != 2 or min(self.imgsz) < 1):
+            raise UsageError("option imgsz is out of range", got=self.imgsz, expected="(height, width), both positive")
+
+
+def _widen(options: object, *, paths: Sequence[str], tuples: Sequence[str]) -> None:
+    """Take what callers write: paths as text, lists."""
+    for name in paths:
+        if isinstance(value := getattr(options, name), str):
+            object.__setattr__(options, name, Path(value))
+    for name in tuples:
+        if isinstance(value := getattr(options, name), list):
+            object.__setattr__(options, name, tuple(value))
 
 
 def check_keys(kind: type[T], data: Mapping[str, Any], *, where: str) -> None:

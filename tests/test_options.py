@@ -1,0 +1,33 @@
+"""Options as Python callers write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yolotrt import ExportOptions, PlanOptions
+from yolotrt.errors import UsageError
+from yolotrt.model_spec import BatchRange
+
+
+def test_short_forms_become_the_declared_types() -> None:
+    short: dict[str, Any] = {"imgsz": [384, 640], "names": ["a", "b"], "batch": 4, "output": "out", "images": "pics"}
+    assert ExportOptions(**short) == ExportOptions(
+        imgsz=(384, 640),
+        names=("a", "b"),
+        batch=BatchRange(min=4, opt=4, max=4),
+        output=Path("out"),
+        images=Path("pics"),
+    )
+    square: dict[str, Any] = {"imgsz": 320}
+    assert ExportOptions(**square).imgsz == (320, 320)
+    plan: dict[str, Any] = {"timing_cache": "t.bin", "compute_capability": ["8.6"]}
+    assert PlanOptions(**plan) == PlanOptions(timing_cache=Path("t.bin"), compute_capability=("8.6",))
+
+
+@pytest.mark.parametrize("imgsz", [0, (640,), (640, 640, 3), (640, -1)])
+def test_sizes_that_are_none(imgsz: Any) -> None:
+    with pytest.raises(UsageError, match="option imgsz is out of range"):
+        ExportOptions(imgsz=imgsz)
