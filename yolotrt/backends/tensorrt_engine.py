@@ -17,7 +17,6 @@ from yolotrt.errors import (
     MissingExtraError,
     ModelError,
     PlanMismatchError,
-    UnsupportedOptionError,
     YolotrtError,
 )
 from yolotrt.model_spec import BatchRange, TensorSpec
@@ -191,8 +190,8 @@ class InputRange:
 def _refit(engine: ICudaEngine, plan_file: PlanFile, flavour: Flavour, logger: ILogger, messages: Messages) -> None:
     """Fill a stripped plan with the weights of the ONNX file it was built from."""
     if not flavour.can.refits_from_onnx:
-        raise UnsupportedOptionError(
-            f"{flavour.title} cannot fill a plan that was built with strip",
+        raise ModelError(
+            f"{plan_file.path}: {flavour.title} cannot fill a plan that was built with strip",
             remedy="Load it with TensorRT itself, or export without strip.",
         )
     onnx = _weights_of(plan_file)
