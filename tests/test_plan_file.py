@@ -83,6 +83,42 @@ def test_plain(tmp_path: Path, plan: bytes, rtx: Flavour) -> None:
     assert choose_flavour(file) == rtx
 
 
+@pytest.mark.parametrize(
+    ("metadata", "precision"),
+    [
+        ({}, "unknown"),
+        ({"args": {"batch": 1, "quantize": 16}}, "fp16"),
+        ({"args": {"batch": 1, "quantize": None}}, "fp32"),
+        ({"args": {"quantize": 8}}, "int8"),
+        ({"args": {"half": True, "int8": False}}, "fp16"),
+        ({"args": {"half": False, "int8": True}}, "int8"),
+        ({"args": {"half": False}}, "fp32"),
+    ],
+)
+def test_the_precision_that_ultralytics_names(
+    tmp_path: Path, plan: bytes, onnx: Path, metadata: dict[str, Any], precision: str
+) -> None:
+    path = tmp_path / "u.engine"
+    path.write_bytes(with_ultralytics_header(plan, {**ULTRALYTICS, **metadata}))
+    file = read_plan_file(path)
+    assert file.precision == precision
+    given = read_onnx_spec(onnx)
+    assert file.spec(inputs=[given.input], outputs=given.outputs).precision == (
+        "fp16" if precision == "fp16" else "fp32"
+    )
+    path.write_bytes(plan)
+    assert read_plan_file(path).precision == "unknown"
+
+
+def test_a_stripped_plan_in_a_runtime_that_cannot_fill_it(tmp_path: Path, plan: bytes) -> None:
+    path = tmp_path / "s.engine"
+    path.write_bytes(plan)
+    lean = Flavour(can=capabilities("tensorrt_lean"), module_name="none", version="10.16")
+    nothing: Any = None
+    with pytest.raises(ModelError, match="cannot fill a plan that was built with strip"):
+        tensorrt_engine._refit(nothing, read_plan_file(path), lean, nothing, Messages())
+
+
 def test_ultralytics_header(tmp_path: Path, plan: bytes, onnx: Path) -> None:
     path = tmp_path / "m.engine"
     path.write_bytes(with_ultralytics_header(plan, ULTRALYTICS))

@@ -85,6 +85,21 @@ class PlanFile:
         plan = self.manifest.plan if self.manifest is not None else None
         return plan is not None and bool(plan.options.get("version_compatible"))
 
+    @property
+    def precision(self) -> str:
+        """The precision it was built for, as the manifest or Ultralytics' metadata says it; `unknown` where neither
+        does."""
+        if self.manifest is not None:
+            return self.manifest.spec.precision
+        arguments = (self.ultralytics_metadata or {}).get("args")
+        if not isinstance(arguments, dict):
+            return "unknown"
+        if "quantize" in arguments:
+            asked = str(arguments["quantize"])
+            return {"8": "int8", "16": "fp16", "32": "fp32", "None": "fp32"}.get(asked, asked)
+        # Before Ultralytics 8.4 it was two flags.
+        return "int8" if arguments.get("int8") else "fp16" if arguments.get("half") else "fp32"
+
     def spec(
         self,
         *,
@@ -114,7 +129,13 @@ class PlanFile:
         metadata = {key: str(value) for key, value in (self.ultralytics_metadata or {}).items()}
         if imgsz is not None and None in inputs[0].shape[2:]:
             metadata["imgsz"] = str(list(imgsz))
-        spec = infer_spec(inputs=inputs, outputs=outputs, metadata=metadata, where=str(self.path))
+        spec = infer_spec(
+            inputs=inputs,
+            outputs=outputs,
+            metadata=metadata,
+            where=str(self.path),
+            precision="fp16" if self.precision == "fp16" else "fp32",
+        )
         return spec if batch is None else dataclasses.replace(spec, batch=batch)
 
 

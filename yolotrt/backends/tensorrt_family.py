@@ -72,7 +72,7 @@ class TensorRTBackend(Backend):
             flavour=flavour.key,
             version=flavour.version,
             device=str(device),
-            precision=spec.precision,
+            precision=plan_file.precision if plan_file.precision != "unknown" else "unknown precision",
         )
         super().__init__(spec, info)
 
