@@ -54,6 +54,8 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
 
     with open_source(source) as frames:
         model, why = _model(options.model)
+        if model.endswith(".pt"):
+            click.echo(f"{model}: weights are exported to ONNX, once; the result is kept in the cache.", err=True)
         detector = Detector(
             model,
             backend=cast("Any", options.backend),  # checked there
