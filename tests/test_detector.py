@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -205,6 +208,54 @@ def test_closed_under_a_stream(detector: Detector) -> None:
     with pytest.raises(BackendError, match="closed"):
         list(stream)
     assert "yolotrt-reader" not in {t.name for t in threading.enumerate()}
+
+
+def test_the_first_inferences_may_be_at_the_same_time(tmp_path: Path) -> None:
+    # OpenVINO makes its table of types at the first use and cannot be the first in two threads.
+    script = f"""
+import sys, threading
+import numpy as np
+from yolotrt import Detector
+
+detectors = [Detector({str(tiny_yolo(tmp_path / "m.onnx"))!r}, backend="openvino") for _ in range(8)]
+picture = np.zeros((64, 64, 3), np.uint8)
+gate = threading.Barrier(len(detectors))
+
+def work(detector):
+    gate.wait()
+    detector(picture)
+
+sys.setswitchinterval(1e-9)
+threads = [threading.Thread(target=work, args=(d,)) for d in detectors]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+"""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_what_is_no_picture(detector: Detector) -> None:
+    bad: list[Any] = [None, 3, b"abc", [None], [3], object()]
+    for item in bad:
+        with pytest.raises(SourceError, match="not a picture, got an object of type"):
+            detector(item)
+
+
+def test_options_of_the_wrong_type(tmp_path: Path) -> None:
+    model = tiny_yolo(tmp_path / "m.onnx")
+    wrong: list[dict[str, Any]] = [{"conf": "0.5"}, {"max_det": 1.5}, {"max_det": "3"}, {"device": "tpu"}]
+    for options in wrong:
+        with pytest.raises(UsageError, match=r"option \w+ "):
+            Detector(model, **options)
+    image = picture((0, 0, RED), (2, 2, GREEN))
+    singles: list[Any] = ["green", 1, np.int64(1)]
+    for single in singles:
+        with Detector(model, classes=single, conf=float(np.float32(0.25))) as d:
+            assert d(image).labels == ["green"]
+    with pytest.raises(UsageError, match="cannot run on device 0"):
+        Detector(model, device=0)
 
 
 def test_models_that_are_not_there(tmp_path: Path) -> None:

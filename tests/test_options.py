@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from yolotrt import ExportOptions, PlanOptions
@@ -31,3 +32,31 @@ def test_short_forms_become_the_declared_types() -> None:
 def test_sizes_that_are_none(imgsz: Any) -> None:
     with pytest.raises(UsageError, match="option imgsz is out of range"):
         ExportOptions(imgsz=imgsz)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"imgsz": "320"},
+        {"imgsz": 320.0},
+        {"imgsz": True},
+        {"imgsz": 1 << 40},
+        {"batch": 0},
+        {"batch": None},
+        {"batch": True},
+        {"batch": "1,2,4"},
+        {"batch": (4, 2, 1)},
+        {"opset": "17"},
+        {"opset": 0},
+        {"images": ["a.jpg"]},
+        {"output": 5},
+    ],
+)
+def test_what_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"option {next(iter(given))} "):
+        ExportOptions(**given)
+
+
+def test_numbers_of_numpy_and_ranges() -> None:
+    given: dict[str, Any] = {"imgsz": np.int64(320), "batch": (1, np.int32(4), 8)}
+    assert ExportOptions(**given) == ExportOptions(imgsz=(320, 320), batch=BatchRange(min=1, opt=4, max=8))

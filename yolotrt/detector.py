@@ -50,12 +50,12 @@ class Detector:
         model: an `.onnx` file, a TensorRT plan (`.engine`), a bundle's folder or manifest, or `.pt` weights, which are
             exported to ONNX once and kept in the user's cache (needs the extra `export`).
         backend: `auto` takes the fastest that can run here; `info` says which it is.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `N`.
         options: thresholds and filters, as one object; the keywords below override its fields.
         conf: boxes with a confidence of at most this are dropped (0.25).
         iou: of two boxes of one class that overlap by more than this, the weaker one is dropped (0.7).
         max_det: at most this many boxes per picture (300).
-        classes: class ids or names to keep; None keeps all.
+        classes: class ids or names to keep, or a single one; None keeps all.
         agnostic: let boxes suppress boxes of other classes too.
         strict: raise FallbackRefusedError rather than run in a slower back-end than the model was built for.
         trust: allow an unrestricted unpickling of `.pt` weights, which can run any code that they hold.
@@ -71,12 +71,12 @@ class Detector:
         model: str | Path,
         *,
         backend: BackendName = "auto",
-        device: str = "auto",
+        device: str | int = "auto",
         options: DetectOptions | None = None,
         conf: float | None = None,
         iou: float | None = None,
         max_det: int | None = None,
-        classes: Sequence[int | str] | None = None,
+        classes: Sequence[int | str] | int | str | None = None,
         agnostic: bool | None = None,
         strict: bool = False,
         trust: bool = False,
@@ -86,7 +86,7 @@ class Detector:
         # Checked before the model is loaded: a mistyped threshold should not cost a load.
         options = dataclasses.replace(options, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
         files = find_model_files(model, trust=trust)
-        self._backend: Backend = open_backend(files, backend=backend, device=device, strict=strict)
+        self._backend: Backend = open_backend(files, backend=backend, device=str(device), strict=strict)
         self._lock = threading.Lock()
         self._own = threading.local()  # each thread prepares its pictures in memory of its own
         # Those that no stream is running at the moment. Streams share them: each runs one batch at a time.
@@ -128,7 +128,7 @@ class Detector:
             SourceError: a picture that cannot be read, or an array that is not BGR `uint8 [H, W, 3]`.
             BackendError: the model failed.
         """
-        if isinstance(pictures, np.ndarray | str | Path):
+        if isinstance(pictures, np.ndarray | str | Path) or not isinstance(pictures, Iterable):
             return self.detect_frames([_frame(pictures, 0)])[0].detections
         return [r.detections for r in self.detect_frames([_frame(p, i) for i, p in enumerate(pictures)])]
 
@@ -285,10 +285,14 @@ def _submitted(
 
 
 def _frame(picture: Picture, index: int) -> Frame:
-    if not isinstance(picture, np.ndarray):
+    if isinstance(picture, str | Path):
         from yolotrt.sources.images import read_image
 
         return Frame(pixels=read_image(Path(picture)), source_id=str(picture), index=index)
+    if not isinstance(picture, np.ndarray):
+        raise SourceError(
+            "not a picture", got=f"an object of type {type(picture).__name__}", expected="a path or an array"
+        )
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
         raise SourceError(
             "not a picture",
@@ -308,9 +312,9 @@ def _pad_batch(batch: Batch, size: int) -> Batch:
     return Batch(images=images, geometries=batch.geometries + batch.geometries[-1:] * missing)
 
 
-def _class_ids(classes: Sequence[int | str], names: tuple[str, ...]) -> tuple[int, ...]:
+def _class_ids(classes: Sequence[int | str] | int | str, names: tuple[str, ...]) -> tuple[int, ...]:
     ids = []
-    for item in classes:
+    for item in classes if isinstance(classes, Iterable) and not isinstance(classes, str) else [classes]:
         text = str(item)
         if text in names:
             ids.append(names.index(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -13,6 +14,8 @@ from yolotrt.model_spec import BatchRange, Precision
 
 Target = Literal["auto", "onnx", "tensorrt", "tensorrt-rtx", "openvino"]
 T = TypeVar("T")
+
+MAX_SIDE = 16384  # pixels of an input; what is beyond it is a slip of the finger, and would fill any memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +44,12 @@ class DetectOptions:
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
             value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise UsageError(f"option {name} is out of range", got=value, expected="a number from 0 to 1")
-        if self.max_det < 1:
-            raise UsageError("option max_det is out of range", got=self.max_det, expected="at least 1")
+            if not _is_number(value) or not 0.0 <= value <= 1.0:
+                raise UsageError(f"option {name} is out of range", got=repr(value), expected="a number from 0 to 1")
+        if not _is_whole(self.max_det) or self.max_det < 1:
+            raise UsageError(
+                "option max_det is out of range", got=repr(self.max_det), expected="a whole number of at least 1"
+            )
         if self.classes is not None and any(c < 0 for c in self.classes):
             raise UsageError("option classes holds a negative class id", got=self.classes)
 
@@ -110,11 +115,11 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         imgsz: Any = self.imgsz
-        if isinstance(imgsz, int):
-            object.__setattr__(self, "imgsz", (imgsz, imgsz))
+        if _is_whole(imgsz):
+            object.__setattr__(self, "imgsz", (int(imgsz), int(imgsz)))
         batch: Any = self.batch
-        if isinstance(batch, int):
-            object.__setattr__(self, "batch", BatchRange(min=batch, opt=batch, max=batch))
+        if not isinstance(batch, BatchRange):
+            object.__setattr__(self, "batch", _batch_range(batch))
         _widen(self, paths=("output", "images"), tuples=("imgsz", "names"))
         if self.target not in get_args(Target):
             raise UsageError("option target is unknown", got=self.target, expected=" | ".join(get_args(Target)))
@@ -122,8 +127,22 @@ class ExportOptions:
             raise UsageError(
                 "option precision is unknown", got=self.precision, expected=" | ".join(get_args(Precision))
             )
-        if self.imgsz is not None and (len(self.imgsz) != 2 or min(self.imgsz) < 1):
-            raise UsageError("option imgsz is out of range", got=self.imgsz, expected="(height, width), both positive")
+        sides: Any = self.imgsz
+        if sides is not None and not (
+            isinstance(sides, tuple)
+            and len(sides) == 2
+            and all(map(_is_whole, sides))
+            and 1 <= min(sides) <= max(sides) <= MAX_SIDE
+        ):
+            raise UsageError(
+                "option imgsz is out of range", got=repr(sides), expected=f"(height, width), each 1 to {MAX_SIDE}"
+            )
+        if self.opset is not None and (not _is_whole(self.opset) or self.opset < 1):
+            raise UsageError("option opset is no ONNX operator set", got=repr(self.opset), expected="a whole number")
+        for name in ("output", "images"):
+            value: Any = getattr(self, name)
+            if not isinstance(value, Path | None):
+                raise UsageError(f"option {name} is no path", got=f"an object of type {type(value).__name__}")
 
 
 def _widen(options: object, *, paths: Sequence[str], tuples: Sequence[str]) -> None:
@@ -134,6 +153,30 @@ def _widen(options: object, *, paths: Sequence[str], tuples: Sequence[str]) -> N
     for name in tuples:
         if isinstance(value := getattr(options, name), list):
             object.__setattr__(options, name, tuple(value))
+
+
+def _is_number(value: object) -> bool:
+    # True is a number to Python, yet none to anyone else.
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _batch_range(value: Any) -> BatchRange:
+    """From `8`, or `(1, 4, 8)`."""
+    sizes = [value] * 3 if _is_whole(value) else value
+    try:
+        if isinstance(sizes, list | tuple) and len(sizes) == 3 and all(map(_is_whole, sizes)):
+            return BatchRange(min=int(sizes[0]), opt=int(sizes[1]), max=int(sizes[2]))
+    except ValueError:
+        pass
+    raise UsageError(
+        "option batch is no batch size",
+        got=repr(value),
+        expected="N, or (MIN, OPT, MAX) with 1 <= MIN <= OPT <= MAX",
+    )
 
 
 def check_keys(kind: type[T], data: Mapping[str, Any], *, where: str) -> None:

@@ -335,3 +335,17 @@ def test_peak_memory_does_not_grow_with_the_video(work: Path) -> None:
         assert json.loads(run.stdout)["frames"] == frames
         peaks.append(int(run.stderr.split()[-1]))
     assert peaks[1] - peaks[0] < 16 << 10
+
+
+def test_standard_output_is_closed(work: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m yolotrt detect red.png --model tiny.onnx --jsonl - >&-"
+    run = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == "Error: cannot write to standard output: it is closed"
+    assert "Traceback" not in run.stderr
+
+
+def test_a_source_without_a_name(detect: _Detect) -> None:
+    run = detect("")
+    assert (run.code, run.out) == (2, "")
+    assert run.err.startswith("Error: a source without a name")

@@ -140,11 +140,23 @@ def test_bad_input_is_one_clear_line(
         (["--opt-level", "high"], UsageError, "not a whole number"),
         (["--compute-capability", "ampere"], UsageError, "compute capabilities"),
         (["--names", "a,,b"], UsageError, "an empty name"),
+        (["--names", "none.txt"], UsageError, "none.txt: no class names can be read from it: No such file"),
+        (["--names", "FOLDER/broken.yaml"], UsageError, "broken.yaml: not valid YAML"),
+        (["--names", "FOLDER/other.yaml"], UsageError, "other.yaml: no class names can be read from it, expected"),
+        (["--names", "FOLDER/binary"], UsageError, "binary: no class names can be read from it: not a text file"),
+        (["--imgsz", "9999999968"], UsageError, "option imgsz is out of range"),
+        (["--opset", "-3"], UsageError, "no ONNX operator set"),
         (["--config", "none.yaml"], ConfigError, "cannot read the configuration"),
         (["--workspace", "64"], UsageError, "options of the plan were given"),
     ],
 )
-def test_a_wrong_call(model: Path, arguments: Sequence[str], error: type[UsageError], message: str) -> None:
+def test_a_wrong_call(
+    model: Path, tmp_path: Path, arguments: Sequence[str], error: type[UsageError], message: str
+) -> None:
+    (tmp_path / "broken.yaml").write_text("names: [a")
+    (tmp_path / "other.yaml").write_text("colours: 3")
+    (tmp_path / "binary").write_bytes(b"\xff\x00" * 5000)
+    arguments = [a.replace("FOLDER", str(tmp_path)) for a in arguments]
     call = [str(model), *arguments] if "--target" in arguments else [str(model), "--target", "onnx", *arguments]
     found = CliRunner().invoke(command, call)
     assert isinstance(found.exception, error), found.exception
@@ -273,6 +285,18 @@ def test_a_full_disk(model: Path, pictures: Path, tmp_path: Path, has_older: boo
     assert "cannot write" in one_line(err)
     assert contents(tmp_path) == before
     assert not any(tmp_path.glob("**/.*"))
+
+
+def test_an_operator_set_that_pytorch_lacks(model: Path, pictures: Path, tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, *small(model, pictures), "--opset", 99, "--json")
+    assert (code, out) == (1, ""), "PyTorch writes its whole graph there"
+    assert "Unsupported onnx_opset_version: 99" in one_line(err)
+
+
+def test_a_batch_that_no_memory_holds(model: Path, pictures: Path, tmp_path: Path) -> None:
+    code, _, err = run(tmp_path, *small(model, pictures), "--batch", 10**12)
+    assert code == 1
+    assert "Use a smaller --imgsz or --batch." in one_line(err)
 
 
 def test_untrusted_weights_name_the_flag(tmp_path: Path, pictures: Path) -> None:

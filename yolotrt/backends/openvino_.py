@@ -40,6 +40,9 @@ class OpenVinoBackend(Backend):
                 precision=cpu_precision(spec),
             ),
         )
+        # Its table of types is made at the first use, while the interpreter's lock comes and goes: two threads that
+        # are the first at the same time wait for each other for ever. Here there is only one.
+        openvino.Type.f32.to_dtype()
         self._path, self._threads = path, threads
         self._streams: tuple[_Stream, ...] = ()
         self._request = self._compile("LATENCY").create_infer_request()

@@ -65,6 +65,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of `--jsonl -` went away
         sys.stderr.close()
         code = 1
+    except OSError as e:  # of files, each is caught where it is written
+        where = e.filename or "cannot write to standard output"
+        click.echo(f"Error: {where}: {e.strerror or e}", err=True)
+        sys.stderr.close()  # or the interpreter says it once more when it flushes the rest
+        code = 1
     except Exception as e:
         from yolotrt.errors import YolotrtError
 

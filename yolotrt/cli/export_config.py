@@ -15,6 +15,7 @@ from yolotrt.model_spec import BatchRange
 from yolotrt.options import ExportOptions, PlanOptions, check_keys
 
 _LATER = ("int8", "fp8")
+_NAMES_FILES = (".txt", ".names", ".yaml", ".yml")
 
 
 def load(path: Path | None, given: Mapping[str, Any], plan: Mapping[str, Any]) -> ExportOptions:
@@ -89,7 +90,8 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
         value = [value[key] for key in sorted(value)]
     if isinstance(value, list | tuple):
         names = [str(v).strip() for v in value]
-    elif isinstance(value, str) and os.path.isfile(value):  # noqa: PTH113 (Path.is_file raises for a long list)
+    # Path.is_file raises for a long list. Nobody calls a class "coco.txt": that is a file which is not there.
+    elif isinstance(value, str) and (os.path.isfile(value) or value.endswith(_NAMES_FILES)):  # noqa: PTH113
         names = _names_from(Path(value))
     else:
         names = [n.strip() for n in _text(name, value).split(",")]
@@ -104,8 +106,10 @@ def _names_from(path: Path) -> list[str]:
     """Names from a file: one per line, or the `names` of a data set's YAML."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UsageError(f"{path}: no class names can be read from it ({e})") from e
+    except OSError as e:
+        raise UsageError(f"{path}: no class names can be read from it: {e.strerror or e}") from e
+    except UnicodeDecodeError as e:
+        raise UsageError(f"{path}: no class names can be read from it: not a text file") from e
     if path.suffix not in (".yaml", ".yml"):
         return [line.strip() for line in text.splitlines() if line.strip()]
     import yaml

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str], None]
 Shape = tuple[int, ...]
 MAX_OPTIMIZATION_LEVEL = 5
+MAX_WORKSPACE_MIB = 1 << 30  # a pebibyte; TensorRT counts bytes in 64 bits
 _SHOWN_ERRORS = 5
 
 
@@ -137,8 +138,10 @@ def check_options(options: PlanOptions, flavour: Flavour) -> None:
         raise UsageError(
             "option optimization_level is out of range", got=level, expected=f"0 to {MAX_OPTIMIZATION_LEVEL}"
         )
-    if options.workspace_mib is not None and options.workspace_mib < 1:
-        raise UsageError("option workspace_mib is out of range", got=options.workspace_mib, expected="at least 1")
+    if options.workspace_mib is not None and not 1 <= options.workspace_mib <= MAX_WORKSPACE_MIB:
+        raise UsageError(
+            "option workspace_mib is out of range", got=options.workspace_mib, expected=f"1 to {MAX_WORKSPACE_MIB}"
+        )
 
 
 def _gpu_for(flavour: Flavour, options: PlanOptions) -> Device | None:

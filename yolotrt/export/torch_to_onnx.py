@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from yolotrt.errors import ExportError
@@ -42,13 +43,20 @@ def trace(weights: LoadedWeights, *, imgsz: tuple[int, int], batch: BatchRange, 
     with quiet_ultralytics():
         net = prepared(weights, imgsz)
         # A trace with one picture would bake the batch size in wherever a dimension of 1 is dropped or broadcast.
-        example = torch.zeros(batch.opt if batch.is_static else max(batch.opt, 2), 3, *imgsz)
-        with torch.no_grad():
-            shape = tuple(net(example).shape)
+        count = batch.opt if batch.is_static else max(batch.opt, 2)
+        try:
+            example = torch.zeros(count, 3, *imgsz)
+            with torch.no_grad():
+                shape = tuple(net(example).shape)
+        except (RuntimeError, MemoryError) as e:
+            raise ExportError(
+                f"PyTorch cannot run the model on {count} x 3 x {imgsz[0]} x {imgsz[1]} ({_first_line(e)})",
+                remedy="Use a smaller --imgsz or --batch.",
+            ) from e
         buffer = io.BytesIO()
         dynamic = None if batch.is_static else {"images": {0: "batch"}, "output0": {0: "batch"}}
         try:
-            with warnings.catch_warnings(), torch.no_grad():
+            with warnings.catch_warnings(), torch.no_grad(), _no_graph_dump():
                 # The tracer is announced as legacy, and warns of every shape that it turns into a constant: on purpose.
                 warnings.simplefilter("ignore")
                 torch.onnx.export(
@@ -63,7 +71,7 @@ def trace(weights: LoadedWeights, *, imgsz: tuple[int, int], batch: BatchRange, 
                 )
         except (RuntimeError, ValueError, TypeError, torch.onnx.errors.OnnxExporterError) as e:
             raise ExportError(
-                f"PyTorch could not trace the model to ONNX ({str(e).strip().splitlines()[0][:200]})",
+                f"PyTorch could not trace the model to ONNX ({_first_line(e)})",
                 remedy="Choose another operator set (opset).",
             ) from e
     model = onnx.load_from_string(buffer.getvalue())
@@ -73,6 +81,28 @@ def trace(weights: LoadedWeights, *, imgsz: tuple[int, int], batch: BatchRange, 
         dim.Clear()
         dim.dim_value = value
     return model
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _no_graph_dump() -> Iterator[None]:
+    """Keep PyTorch from writing its whole graph to standard output where it cannot export it."""
+    import torch
+
+    native: Any = torch._C  # noqa: SLF001 (nothing public turns it off: the exporter turns it on by itself)
+    log = getattr(native, "_jit_onnx_log", None)
+    if log is None:
+        yield
+        return
+    native._jit_onnx_log = lambda *_: None  # noqa: SLF001
+    try:
+        yield
+    finally:
+        native._jit_onnx_log = log  # noqa: SLF001
 
 
 def prepared(weights: LoadedWeights, imgsz: tuple[int, int]) -> Any:

@@ -169,9 +169,10 @@ def _refused_name(error: BaseException) -> str | None:
 
 def _damaged(path: Path, error: BaseException) -> ModelError:
     first = str(error.__cause__ or error).strip().splitlines()
-    return ModelError(
-        f"{path}: damaged, or not weights that Ultralytics wrote ({first[0][:160] if first else type(error).__name__})"
-    )
+    text = first[0] if first else type(error).__name__
+    if "weights_only" in text:  # PyTorch's advice on its own options, which no user of this can follow
+        text = "its restricted loader refuses it"
+    return ModelError(f"{path}: damaged, or not weights that Ultralytics wrote ({text[:160]})")
 
 
 def _network(checkpoint: Any, path: Path) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from yolotrt import files
+from yolotrt.errors import SinkError
 from yolotrt.sinks.base import Sink
 from yolotrt.types import FrameResult
 
@@ -25,6 +26,8 @@ class JsonLinesSink(Sink):
     def __init__(self, target: Path | None) -> None:
         """Open `target`, or take standard output for None. Raises SinkError where it cannot be written."""
         super().__init__()
+        if target is None and sys.stdout is None:
+            raise SinkError("cannot write to standard output: it is closed")
         self._target = target
         self._file: IO[bytes] | None = None
         if target is not None:

@@ -83,6 +83,8 @@ def kind_of(path: Path) -> str | None:
 def _expand(item: str | Path | int) -> list[Path]:
     """The files that one named source stands for."""
     text = str(item)
+    if not text:  # to a path, that would be the current folder
+        raise UsageError("a source without a name", expected="a picture, video, folder or glob")
     path = Path(text)
     if path.is_dir():
         return _known_files(path.iterdir(), f"{text}: the folder holds no pictures or videos")
