@@ -21,7 +21,7 @@ _PALETTE = (
 _DARK, _LIGHT = (24, 20, 18), (255, 255, 255)
 
 
-def draw(image: ImageU8, detections: Detections, *, confidence: bool = True) -> ImageU8:
+def draw(image: ImageU8, detections: Detections, *, confidence: bool = True, line: int | None = None) -> ImageU8:
     """A copy of `image` with the boxes drawn on it.
 
     Line width and text grow with the picture. Stronger boxes lie over weaker ones, and every label over every box;
@@ -31,13 +31,14 @@ def draw(image: ImageU8, detections: Detections, *, confidence: bool = True) -> 
         image: BGR `uint8 [H, W, 3]`.
         detections: boxes in pixels of that picture.
         confidence: write it behind the name of the class.
+        line: width of the frames in pixels; None follows from the picture's size.
 
     Returns:
         BGR `uint8 [H, W, 3]`, contiguous.
     """
     canvas = np.ascontiguousarray(image).copy()
     height, width = canvas.shape[:2]
-    line = max(round((height + width) / 1000), 1)
+    line = line or max(round((height + width) / 1000), 1)
     text = min(max(round((height + width) / 130), 10), 48)
     corners = detections.xyxy.round().astype(int).tolist()
     order = range(len(detections) - 1, -1, -1)

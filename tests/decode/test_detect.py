@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.support import torchvision_ops
 from tests.support.specs import make_spec
 from yolotrt.decode import decode
 from yolotrt.detections import Detections
@@ -77,6 +78,48 @@ def test_options() -> None:
     assert len(run("anchor_free", rows, conf=0.0)) == 4
     assert len(run("anchor_free", rows, iou=1.0)) == 4
     assert len(run("anchor_free", rows, conf=1.0)) == 0
+
+
+def test_every_class_above_the_threshold_is_a_box() -> None:
+    both = np.array([[20, 20, 20, 20, 0.9, 0.5, 0.0], [90, 60, 10, 30, 0.0, 0.1, 0.7]])
+    found = run("anchor_free", both.T.tolist(), multi_label=True)
+    assert found.class_id.tolist() == [0, 2, 1]
+    np.testing.assert_allclose(found.confidence, [0.9, 0.7, 0.5], rtol=1e-6)
+    assert found.xyxy[0].tolist() == found.xyxy[2].tolist()
+    with_objectness = np.insert(both, 4, 0.8, axis=1).tolist()
+    found = run("objectness", with_objectness, multi_label=True)
+    assert found.class_id.tolist() == [0, 2, 1]
+    np.testing.assert_allclose(found.confidence, [0.72, 0.56, 0.4], rtol=1e-6)
+    assert run("anchor_free", both.T.tolist(), multi_label=True, classes=(1,)).class_id.tolist() == [1]
+    assert run("end_to_end", [[10, 10, 30, 30, 0.5, 2]], multi_label=True).class_id.tolist() == [2]
+
+
+def test_multi_label_gives_what_ultralytics_gives() -> None:
+    pytest.importorskip("ultralytics")
+    torchvision_ops.install()
+    import torch
+    from ultralytics.utils.nms import non_max_suppression
+
+    rng = np.random.default_rng(3)
+    boxes = np.concatenate((rng.random((500, 2)) * 150 + 20, rng.random((500, 2)) * 30 + 5), axis=1)
+    output = np.concatenate((boxes, rng.random((500, 3)) ** 4), axis=1).T.astype(np.float32)[None]
+    (theirs,) = non_max_suppression(torch.from_numpy(output.copy()), 0.05, 0.5, multi_label=True)
+    geometry = LetterboxGeometry.compute((200, 200), (200, 200), rule=LetterboxRule())
+    outputs = RawOutputs(arrays={"output0": output}, spec=make_spec(output_shape=output.shape))
+    options = DetectOptions(conf=0.05, iou=0.5, multi_label=True, clip=False)
+    (ours,) = decode(outputs, [geometry], options)
+    assert len(ours) == len(theirs) > 100
+    np.testing.assert_allclose(ours.confidence, theirs[:, 4].numpy(), rtol=1e-6)
+    assert ours.class_id.tolist() == theirs[:, 5].int().tolist()
+    np.testing.assert_allclose(ours.xyxy, theirs[:, :4].numpy(), atol=1e-3)
+
+
+def test_boxes_are_cut_off_at_the_edge_unless_told_otherwise() -> None:
+    row = [[10, 10, 40, 40, 0.9, 0.0, 0.0]]
+    assert run("anchor_free", np.array(row).T.tolist()).xyxy.tolist() == [[0, 0, 15, 15]]
+    whole = run("anchor_free", np.array(row).T.tolist(), clip=False)
+    assert whole.xyxy.tolist() == [[-5, -5, 15, 15]]
+    assert whole.clipped().xyxy.tolist() == [[0, 0, 15, 15]]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from yolotrt.detections import Detections
-from yolotrt.evaluation.coco import evaluate_coco
+from yolotrt.evaluation.coco import CocoEvaluator, evaluate_coco
+from yolotrt.evaluation.dataset import Labels
 
 
 @pytest.fixture
@@ -62,3 +63,44 @@ def test_a_missed_class_and_a_loose_box_cost_their_share(labels: Path) -> None:
 
 def test_no_detections_score_zero(labels: Path) -> None:
     assert evaluate_coco(labels, {1: found(), 2: found()}).map50_95 == 0.0
+
+
+def test_class_by_class_it_is_what_coco_gives_for_the_whole_set(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    images, annotations, boxes_of = [], [], {}
+    evaluator = CocoEvaluator()
+    for image in range(1, 31):
+        images.append({"id": image, "width": 300, "height": 300, "file_name": f"{image}.png"})
+        count = int(rng.integers(0, 8))
+        corners, sides = rng.random((count, 2)) * 150, 5 + rng.random((count, 2)) * 130
+        boxes, kinds = np.concatenate((corners, corners + sides), axis=1), rng.integers(0, 2, count)
+        crowd = rng.random(count) < 0.1
+        for box, kind, is_crowd in zip(boxes, kinds, crowd, strict=True):
+            x1, y1, x2, y2 = box.tolist()
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": image, "category_id": int(kind) + 1, "iscrowd": int(is_crowd),
+                 "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+            )  # fmt: skip
+        moved = boxes.repeat(2, axis=0) + rng.normal(0, 3, (2 * count, 4))
+        rows = np.concatenate((moved, np.sort(rng.random((2 * count, 1)), axis=0)[::-1], kinds.repeat(2)[:, None]), 1)
+        boxes_of[image] = found(*map(tuple, rows.tolist()))
+        areas = np.prod(sides, axis=1)
+        evaluator.add(Labels(xyxy=boxes, class_id=kinds, area=areas, crowd=crowd), boxes_of[image])
+    path = tmp_path / "val.json"
+    categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    whole, by_class = evaluate_coco(path, boxes_of, category_ids=(1, 2)), evaluator.metrics()
+    assert 0.1 < whole.map50_95 < 0.9
+    for name in ("map50_95", "map50", "map75", "map_small", "map_medium", "map_large"):
+        assert getattr(by_class, name) == pytest.approx(getattr(whole, name), abs=1e-9)
+        for class_id in (0, 1):
+            one, other = by_class.per_class[class_id], whole.per_class[class_id]
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-9)
+
+
+def test_nothing_labelled_scores_nothing() -> None:
+    evaluator = CocoEvaluator()
+    none = Labels(xyxy=np.zeros((0, 4)), class_id=np.zeros(0, np.int64), area=np.zeros(0), crowd=np.zeros(0, bool))
+    evaluator.add(none, found((0, 0, 9, 9, 0.5, 0)))
+    metrics = evaluator.metrics()
+    assert (metrics.map50_95, metrics.map_small, metrics.per_class) == (0, None, {})

@@ -74,5 +74,5 @@ def write_side_by_side(folder: Path, rank: int, picture: Path, left: Half, right
 
 def _half(image: ImageU8, half: Half, scale: float) -> ImageU8:
     boxes = replace(half.boxes, xyxy=(half.boxes.xyxy * np.float32(scale)).astype(np.float32))
-    drawn = draw(outline(image, boxes[half.agreed]), boxes[~half.agreed], confidence=half.confidence)
+    drawn = draw(outline(image, boxes[half.agreed]), boxes[~half.agreed], confidence=half.confidence, line=3)
     return np.concatenate((caption(half.title, image.shape[1]), drawn))
