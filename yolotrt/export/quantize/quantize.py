@@ -40,12 +40,12 @@ class QuantizeOptions:
 
     Attributes:
         method: one rule for all ranges; None tries all rules on each tensor.
-        correct_bias: take back the shift of the mean that rounding causes.
+        correct_bias: take back the shift of the mean that rounding causes (see `correct` for what it is worth).
         fp16: what is not quantized computes in FP16; else in FP32.
     """
 
     method: Method | None = None
-    correct_bias: bool = True
+    correct_bias: bool = False
     fp16: bool = True
 
 
@@ -60,7 +60,8 @@ class QuantizeResult:
         scales: of each tensor that has a pair, by its name in the source graph.
         methods: the rule that gave each of those scales.
         quantized: the convolutions, by name.
-        kept: reason why a convolution is not quantized, by name: `head`, `expectation`, `weights`, `asked`.
+        kept: reason why a convolution is not quantized, by name: `head`, `expectation`, `weights`,
+            `input`, `asked` (see `place`).
         pictures: used for the calibration.
         calibration_digest: SHA-256 over them, as the model got them.
     """
@@ -69,7 +70,7 @@ class QuantizeResult:
     kind: Kind
     share: float
     scales: Mapping[str, float] = field(repr=False)
-    methods: Mapping[str, str] = field(repr=False)
+    methods: Mapping[str, Method] = field(repr=False)
     quantized: tuple[str, ...] = field(repr=False)
     kept: Mapping[str, str]
     pictures: int
@@ -143,14 +144,28 @@ class Calibration:
         )
 
     def quantize(
-        self, *, kind: Kind, keep: Keep | None = None, options: QuantizeOptions | None = None
+        self,
+        *,
+        kind: Kind,
+        keep: Keep | None = None,
+        options: QuantizeOptions | None = None,
+        like: QuantizeResult | None = None,
     ) -> QuantizeResult:
-        """One version of the graph. Raises ExportError where nothing would be quantized."""
+        """One version of the graph.
+
+        Args:
+            kind, keep, options: as of `quantize`.
+            like: an earlier result of the same kind that quantized all that this one does: its scales are taken.
+
+        Raises:
+            ExportError: nothing would be quantized.
+        """
         options = options or QuantizeOptions()
-        number_format, placement = FORMATS[kind], place(self.model, keep=keep)
+        number_format = FORMATS[kind]
+        placement = place(self.model, keep=keep, keep_input=kind == "fp8")
         if not placement.convolutions:
             raise ExportError("the graph has no convolution to quantize", got=dict(placement.kept))
-        chosen = self._ranges(placement, number_format, options.method)
+        chosen = _same(placement, like) or self._ranges(placement, number_format, options.method)
         weights = self._weights(placement, chosen, number_format, correct=options.correct_bias)
         scales = {t: chosen[i].scale for i, group in enumerate(placement.groups) for t in group}
         model = insert(self.model, placement, number_format=number_format, scales=scales, weights=weights)
@@ -213,6 +228,17 @@ class Calibration:
             elif node.op_type == "DequantizeLinear" and any(r in fp16 for r, _ in view.readers[key]):
                 fp16.add(key)
         return rewrite(normal, fp16)
+
+
+def _same(placement: Placement, like: QuantizeResult | None) -> list[Range] | None:
+    """The ranges of an earlier result, if it has all that are needed."""
+    if like is None or not all(t in like.scales for t in placement.tensors):
+        return None
+    largest = FORMATS[like.kind].largest
+    return [
+        Range(threshold=like.scales[g[0]] * largest, scale=like.scales[g[0]], method=like.methods[g[0]])
+        for g in placement.groups
+    ]
 
 
 def _all_tensors(model: onnx.ModelProto) -> list[str]:
