@@ -12,6 +12,7 @@ from tests.support.blocked import run_cli_blocked
 from tests.support.command_line import CommandLine
 from tests.support.datasets import PICTURES, tiny_set
 from tests.support.tiny_models import tiny_yolo
+from yolotrt.sources import read_image
 
 
 @pytest.fixture
@@ -88,8 +89,8 @@ def test_plots(run: CommandLine, data: Path, tmp_path: Path) -> None:
     names = ["pr_curve.png", "f1_curve.png", "confusion_matrix.png", "worst-01-b.jpg"]
     assert [p.name for p in written] == names
     assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == sorted(names)
-    pictures = [cv2.imread(str(p)) for p in written]
-    assert all(p is not None and p.std() > 5 for p in pictures)
+    pictures = [read_image(p) for p in written]
+    assert all(p.std() > 5 for p in pictures)
     assert pictures[-1].shape[1] == 64 * 2 + 8
 
 
@@ -108,9 +109,9 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_said(run: CommandLine, da
 
 
 def test_a_picture_of_another_size_than_annotated_is_left_out(run: CommandLine, data: Path) -> None:
-    cv2.imwrite(str(data.parent / "images" / "val" / "b.png"), cv2.imread(str(data.parent / "images/val/a.png"))[:32])
-    images = str(data.parent / "images" / "val")
-    code, out, err = val(run, data.parent / "coco.json", "--images", images, "--json")
+    images = data.parent / "images" / "val"
+    cv2.imwrite(str(images / "b.png"), read_image(images / "a.png")[:32])
+    code, out, err = val(run, data.parent / "coco.json", "--images", str(images), "--json")
     assert (code, json.loads(out)["images"]) == (1, 3)
     assert "got 64x32, expected 64x64" in err
 

@@ -67,7 +67,9 @@ def test_no_detections_score_zero(labels: Path) -> None:
 
 def test_class_by_class_it_is_what_coco_gives_for_the_whole_set(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    images, annotations, boxes_of = [], [], {}
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    boxes_of = {}
     evaluator = CocoEvaluator()
     for image in range(1, 31):
         images.append({"id": image, "width": 300, "height": 300, "file_name": f"{image}.png"})

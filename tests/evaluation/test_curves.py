@@ -89,23 +89,22 @@ def test_the_same_as_ultralytics_on_random_boxes() -> None:
         warnings.simplefilter("ignore")
         from ultralytics.utils.metrics import ap_per_class
     rng = np.random.default_rng(0)
-    collector, right, confidences, classes, truth = CurveCollector(), [], [], [], []
+    collector = CurveCollector()
+    right, confidences, classes, truth = [], [], [], []
     for _ in range(40):
         corners = rng.random((6, 2)) * 60
         boxes = np.concatenate((corners, corners + 10 + rng.random((6, 2)) * 25), axis=1)
         kinds = rng.integers(0, 3, 6)
-        there = labels(*[(*b, int(c)) for b, c in zip(boxes.tolist(), kinds, strict=True)])  # type: ignore[arg-type]
+        there = labels(*[(*b, int(c)) for b, c in zip(boxes.tolist(), kinds, strict=True)])
         moved = boxes.repeat(2, axis=0) + rng.normal(0, 2, (12, 4))
         confidence = np.sort(rng.random(12))[::-1]
-        seen = found(
-            *[(*b, s, int(c)) for b, s, c in zip(moved.tolist(), confidence, kinds.repeat(2), strict=True)]  # type: ignore[arg-type]
-        )
+        seen = found(*[(*b, s, int(c)) for b, s, c in zip(moved.tolist(), confidence, kinds.repeat(2), strict=True)])
         collector.add(there, seen)
         right.append(right_at(there, seen))
         confidences.append(seen.confidence)
         classes.append(seen.class_id)
         truth.append(there.class_id)
-    theirs = ap_per_class(*map(np.concatenate, (right, confidences, classes, truth)))
+    theirs = ap_per_class(*(np.concatenate(parts) for parts in (right, confidences, classes, truth)))
     ours = collector.curves()
     np.testing.assert_allclose(ours.ap, theirs[5], atol=1e-6)
     assert 0.2 < ours.map50_95 < 0.9
