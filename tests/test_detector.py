@@ -211,29 +211,30 @@ def test_closed_under_a_stream(detector: Detector) -> None:
 
 
 def test_the_first_inferences_may_be_at_the_same_time(tmp_path: Path) -> None:
-    # OpenVINO makes its table of types at the first use and cannot be the first in two threads.
+    # OpenVINO makes its table of types at the first use, and two threads that are the first wait for each other for
+    # ever. An inference meets at that place too rarely to be a test; here nothing else stands between the threads.
+    model = tiny_yolo(tmp_path / "m.onnx")
     script = f"""
 import sys, threading
-import numpy as np
+import openvino
 from yolotrt import Detector
 
-detectors = [Detector({str(tiny_yolo(tmp_path / "m.onnx"))!r}, backend="openvino") for _ in range(8)]
-picture = np.zeros((64, 64, 3), np.uint8)
-gate = threading.Barrier(len(detectors))
+Detector({str(model)!r}, backend="openvino")
+gate = threading.Barrier(8)
 
-def work(detector):
+def work():
     gate.wait()
-    detector(picture)
+    openvino.Type.f32.to_dtype()
 
 sys.setswitchinterval(1e-9)
-threads = [threading.Thread(target=work, args=(d,)) for d in detectors]
+threads = [threading.Thread(target=work, daemon=True) for _ in range(8)]
 for t in threads:
     t.start()
 for t in threads:
     t.join()
 """
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 
 
 def test_what_is_no_picture(detector: Detector) -> None:
