@@ -99,14 +99,14 @@ class CocoEvaluator:
     def _class(self, class_id: int) -> Precision:
         """Pictures with neither a label nor a box of the class have no say in its precision."""
         truth: list[dict[str, Any]] = [
-            {"image_id": image, "bbox": _xywh(box), "area": float(area), "iscrowd": int(crowd), "category_id": 1}
+            {"image_id": image, "bbox": box, "area": area, "iscrowd": int(crowd), "category_id": 1}
             for image, labels in self._truth[class_id]
-            for box, area, crowd in zip(labels.xyxy, labels.area, labels.crowd, strict=True)
+            for box, area, crowd in zip(_xywh(labels.xyxy), labels.area.tolist(), labels.crowd, strict=True)
         ]
         found: list[dict[str, Any]] = [
-            {"image_id": image, "bbox": _xywh(row[:4]), "score": float(row[4]), "category_id": 1}
+            {"image_id": image, "bbox": box, "score": score, "category_id": 1}
             for image, rows in self._found[class_id]
-            for row in rows
+            for box, score in zip(_xywh(rows[:, :4]), rows[:, 4].tolist(), strict=True)
         ]
         images = sorted({record["image_id"] for record in (*truth, *found)})
         for number, record in enumerate(truth, 1):
@@ -206,6 +206,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _xywh(box: npt.NDArray[Any]) -> list[float]:
-    x1, y1, x2, y2 = map(float, box)
-    return [x1, y1, x2 - x1, y2 - y1]
+def _xywh(xyxy: npt.NDArray[Any]) -> list[list[float]]:
+    """Boxes `[n, 4]` of two corners as COCO writes them: x, y, width, height."""
+    found: list[list[float]] = np.concatenate((xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]), axis=1).tolist()
+    return found
