@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolotrt.backends.base import Backend, BackendInfo, cpu_precision
-from yolotrt.errors import BackendError, MissingExtraError
+from yolotrt.backends.openvino_import import import_openvino
+from yolotrt.errors import BackendError
 from yolotrt.model_spec import ModelSpec
 from yolotrt.types import Batch, RawOutputs
 
@@ -26,10 +27,7 @@ class OpenVinoBackend(Backend):
     """
 
     def __init__(self, path: Path, spec: ModelSpec, *, threads: int = 0) -> None:
-        try:
-            import openvino
-        except ImportError as e:
-            raise MissingExtraError("openvino", "openvino", needed_for="The back-end openvino") from e
+        openvino = import_openvino(needed_for="The back-end openvino")
         super().__init__(
             spec,
             BackendInfo(
@@ -40,9 +38,6 @@ class OpenVinoBackend(Backend):
                 precision=cpu_precision(spec),
             ),
         )
-        # Its table of types is made at the first use, while the interpreter's lock comes and goes: two threads that
-        # are the first at the same time wait for each other for ever. Here there is only one.
-        openvino.Type.f32.to_dtype()
         self._path, self._threads = path, threads
         self._streams: tuple[_Stream, ...] = ()
         self._request = self._compile("LATENCY").create_infer_request()
@@ -59,8 +54,7 @@ class OpenVinoBackend(Backend):
         return self._streams
 
     def _compile(self, hint: str) -> openvino.CompiledModel:
-        import openvino
-
+        openvino = import_openvino(needed_for="The back-end openvino")
         config: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": hint}
         if self._threads:
             config["INFERENCE_NUM_THREADS"] = self._threads

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolotrt.errors import ExportError, MissingExtraError
+from yolotrt.backends.openvino_import import import_openvino
+from yolotrt.errors import ExportError
 from yolotrt.export.compare import LOWER_PRECISION, SAME_PRECISION, compare
 from yolotrt.export.run_onnx import OnnxRunner
 from yolotrt.export.samples import batches
@@ -23,10 +24,7 @@ def check_openvino(path: Path, spec: ModelSpec, pictures: Sequence[Path], stage:
         MissingExtraError: OpenVINO is not installed.
         ExportError: it cannot compile the model, or computes something else.
     """
-    try:
-        import openvino
-    except ImportError as e:
-        raise MissingExtraError("openvino", "openvino", needed_for="--target openvino") from e
+    openvino = import_openvino(needed_for="--target openvino")
     version = str(openvino.__version__).split("-")[0]
     batch = next(batches(pictures, spec))
     runner = OnnxRunner(load_onnx(path), what=path.name)

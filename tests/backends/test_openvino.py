@@ -1,0 +1,27 @@
+"""What is special about OpenVINO."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.tiny_models import tiny_yolo
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from yolotrt.backends.openvino_ import OpenVinoBackend
+from yolotrt.model_spec_infer import read_onnx_spec
+
+path = Path(sys.argv[1])
+with OpenVinoBackend(path, read_onnx_spec(path)):
+    print(sorted(name for name in sys.modules if "telemetry" in name and not name.startswith("openvino.")))
+    print("openvino" in sys.modules)
+"""
+
+
+def test_loading_a_model_reports_to_nobody(tmp_path: Path) -> None:
+    model = tiny_yolo(tmp_path / "m.onnx")
+    run = subprocess.run([sys.executable, "-c", PROGRAM, model], capture_output=True, text=True)
+    assert run.stdout.split("\n")[:2] == ["[]", "True"], run.stderr
