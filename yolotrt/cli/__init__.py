@@ -6,14 +6,12 @@ Adding a command: a module here with a click command `command`, and a row in `_C
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
-import threading
-from types import FrameType
 
 import click
 
 from yolotrt._version import __version__
+from yolotrt.cli import interrupts
 
 # name -> its line in `yolotrt --help`
 _COMMANDS = {
@@ -49,8 +47,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. Every error is one line on standard error: exit 2 for a wrong call, 1 for a failure."""
-    if threading.current_thread() is threading.main_thread():  # elsewhere, signals are the program's that calls this
-        signal.signal(signal.SIGTERM, _terminate)
+    interrupts.install()
     try:
         code = cli(prog_name="yolotrt", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as e:  # plain `yolotrt`
@@ -84,8 +81,3 @@ def _one_line(error: click.ClickException) -> str:
     text = " ".join(error.format_message().split())
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{text} Try: {context.command_path} --help" if context is not None else text
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature is the signal module's)
-    # As Ctrl-C: open files are finished or removed on the way out.
-    raise KeyboardInterrupt

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from yolotrt.cli import interrupts
 from yolotrt.errors import SourceError
 from yolotrt.pipeline.statistics import STAGES, RunStatistics
 from yolotrt.sources.base import SourceInfo
@@ -35,6 +36,7 @@ def progress(info: SourceInfo) -> Iterator[tuple[Callable[[FrameResult], None], 
     task = bar.add_task(escape(info.name), total=info.frames, rate="")
 
     def on_result(_result: FrameResult) -> None:
+        interrupts.check()
         speed = bar.tasks[0].speed
         bar.update(task, advance=1, rate=f"{speed:,.0f} frames/s" if speed else "")
 

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from yolotrt.cli import interrupts
+
 
 @contextlib.contextmanager
 def progress(*names: str, total: int) -> Iterator[tuple[Callable[[], None], Callable[[Exception], None]]]:
@@ -33,6 +35,7 @@ def progress(*names: str, total: int) -> Iterator[tuple[Callable[[], None], Call
 
     def on_result() -> None:
         nonlocal done
+        interrupts.check()
         bar.advance(tasks[min(done // max(total, 1), len(tasks) - 1)])
         done += 1
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from yolotrt.cli import interrupts
 from yolotrt.errors import UnsupportedOptionError, UsageError
 
 if TYPE_CHECKING:
@@ -102,10 +103,10 @@ def _batch(given: dict[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _progress(*, silent: bool) -> Iterator[OnStage | None]:
+def _progress(*, silent: bool) -> Iterator[OnStage]:
     """One line for each stage when it ends; on a terminal, also what it is doing meanwhile."""
     if silent:
-        yield None
+        yield lambda _: interrupts.check()
         return
     from rich.console import Console
 
@@ -113,6 +114,7 @@ def _progress(*, silent: bool) -> Iterator[OnStage | None]:
     with console.status("") if console.is_terminal else contextlib.nullcontext() as status:
 
         def on_stage(report: StageReport) -> None:
+            interrupts.check()
             if report.state != "running":
                 # Through the console, which lifts the line above what it is showing.
                 console.print(_line(report), markup=False)
