@@ -8,26 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.support.command_line import CommandLine, Outcome
 from tests.support.media import cut, moving_box, picture, video_times, write_video
 from tests.support.tiny_models import BLUE, RED, tiny_yolo
 from yolotrt import cli
 from yolotrt.files import sha256_of
 from yolotrt.manifest import FileRecord, Manifest
 from yolotrt.model_spec_infer import read_onnx_spec
-
-
-@dataclass
-class _Run:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -50,30 +43,21 @@ class _Detect:
     """Runs `yolotrt detect` in this process, through the same door as the shell."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capfd = monkeypatch, capfd
+        self._run = CommandLine(monkeypatch, capfd)
 
-    def __call__(self, *arguments: str, model: str | None = "tiny.onnx") -> _Run:
+    def __call__(self, *arguments: str, model: str | None = "tiny.onnx") -> Outcome:
         named = [] if model is None else ["--model", model, "--backend", "onnxruntime"]
-        self._monkeypatch.setattr(sys, "argv", ["yolotrt", "detect", *named, *arguments])
-        before = signal.getsignal(signal.SIGTERM)
-        self._capfd.readouterr()
-        try:
-            with pytest.raises(SystemExit) as end:
-                cli.main()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        captured = self._capfd.readouterr()
-        return _Run(int(end.value.code or 0), captured.out, captured.err)
+        return self._run("detect", *named, *arguments)
 
 
-def _shell(*arguments: str, **environment: str) -> _Run:
+def _shell(*arguments: str, **environment: str) -> Outcome:
     run = subprocess.run(
         [sys.executable, "-m", "yolotrt", "detect", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2]), **environment},
     )
-    return _Run(run.returncode, run.stdout, run.stderr)
+    return Outcome(code=run.returncode, out=run.stdout, err=run.stderr)
 
 
 def test_pictures_and_a_video(detect: _Detect, work: Path) -> None:

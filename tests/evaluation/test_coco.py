@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yolotrt.detections import Detections
+from tests.support.boxes import detections as found
 from yolotrt.evaluation.coco import CocoEvaluator, evaluate_coco
 from yolotrt.evaluation.dataset import Labels
 
@@ -30,17 +30,6 @@ def labels(tmp_path: Path) -> Path:
         )
     )
     return path
-
-
-def found(*rows: tuple[float, ...]) -> Detections:
-    table = np.array(rows, np.float32).reshape(-1, 6)
-    return Detections(
-        xyxy=table[:, :4],
-        confidence=table[:, 4],
-        class_id=table[:, 5].astype(np.int64),
-        names=("a", "b"),
-        size=(100, 100),
-    )
 
 
 def test_perfect_detections_score_one(labels: Path) -> None:

@@ -7,24 +7,10 @@ import warnings
 import numpy as np
 import pytest
 
-from yolotrt.detections import Detections
+from tests.support.boxes import detections as found
 from yolotrt.evaluation.confusion import ConfusionMatrix
 from yolotrt.evaluation.curves import GRID, CurveCollector, average_precision, right_at, smooth
 from yolotrt.evaluation.dataset import Labels
-
-Row = tuple[float, float, float, float, float, int]
-
-
-def found(*rows: Row) -> Detections:
-    """Rows of x1, y1, x2, y2, confidence, class."""
-    table = np.array(rows, np.float32).reshape(-1, 6)
-    return Detections(
-        xyxy=table[:, :4],
-        confidence=table[:, 4],
-        class_id=table[:, 5].astype(np.int64),
-        names=("a", "b"),
-        size=(100, 100),
-    )
 
 
 def labels(*rows: tuple[float, float, float, float, int], crowd: tuple[int, ...] = ()) -> Labels:

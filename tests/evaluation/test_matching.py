@@ -7,20 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolotrt.detections import Detections
+from tests.support.boxes import detections as boxes
 from yolotrt.evaluation.matching import match, match_all
-
-
-def boxes(*rows: tuple[float, float, float, float, float, int]) -> Detections:
-    """Rows of x1, y1, x2, y2, confidence, class."""
-    table = np.array(rows, np.float32).reshape(-1, 6)
-    return Detections(
-        xyxy=table[:, :4],
-        confidence=table[:, 4],
-        class_id=table[:, 5].astype(np.int64),
-        names=("a", "b"),
-        size=(100, 100),
-    )
 
 
 def test_counts() -> None:

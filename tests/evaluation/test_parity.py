@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.evaluation.test_curves import Row, found
+from tests.support.boxes import Row
+from tests.support.boxes import detections as found
 from tests.support.datasets import cells_picture
 from tests.support.tiny_models import tiny_yolo
 from yolotrt import Detector
