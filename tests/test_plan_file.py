@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.manifests import manifest_of
 from tests.support.tiny_models import tiny_yolo
-from yolotrt import files
 from yolotrt.backends import tensorrt_engine
 from yolotrt.backends.flavours import Flavour, capabilities, for_target
 from yolotrt.backends.tensorrt_engine import check_flavour, choose_flavour, explain
@@ -17,7 +17,7 @@ from yolotrt.backends.tensorrt_log import Messages
 from yolotrt.cuda.device import Device, device_count
 from yolotrt.errors import CudaError, MissingExtraError, ModelError, PlanMismatchError
 from yolotrt.export.plan import build_plan
-from yolotrt.manifest import FileRecord, Manifest, PlanRecord
+from yolotrt.manifest import Manifest, PlanRecord
 from yolotrt.model_spec import BatchRange, TensorSpec
 from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.options import PlanOptions
@@ -56,17 +56,8 @@ def with_ultralytics_header(plan: bytes, metadata: dict[str, Any]) -> bytes:
 
 
 def write_manifest(path: Path, plan_path: Path, onnx: Path, flavour: Flavour, **options: object) -> Manifest:
-    manifest = Manifest(
-        name="m",
-        created="2026-01-01T00:00:00Z",
-        yolotrt="0",
-        spec=read_onnx_spec(onnx),
-        source=FileRecord(file="m.pt", sha256="0"),
-        precision_asked="fp32",
-        inputs_digest="0",
-        onnx=FileRecord(file="m.onnx", sha256=files.sha256_of(onnx)),
-        plan=PlanRecord(file=plan_path.name, sha256="0", flavour=flavour.key, version=flavour.version, options=options),
-    )
+    plan = PlanRecord(file=plan_path.name, sha256="0", flavour=flavour.key, version=flavour.version, options=options)
+    manifest = manifest_of(onnx, plan=plan)
     manifest.write(path)
     return manifest
 

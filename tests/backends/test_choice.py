@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.manifests import manifest_of
 from tests.support.tiny_models import tiny_yolo
 from yolotrt.backends import BackendName, open_backend
 from yolotrt.errors import FallbackRefusedError, UsageError, YolotrtError
 from yolotrt.files import sha256_of
-from yolotrt.manifest import FileRecord, Manifest, PlanRecord
+from yolotrt.manifest import PlanRecord
 from yolotrt.model_files import find_model_files
-from yolotrt.model_spec_infer import read_onnx_spec
 
 
 @pytest.fixture
@@ -22,17 +22,8 @@ def bundle(tmp_path: Path) -> Path:
     onnx = tiny_yolo(folder / "m.onnx")
     plan = folder / "m.engine"
     plan.write_bytes(b"ftrt" + bytes(1000))
-    Manifest(
-        name="m",
-        created="2026-01-01T00:00:00Z",
-        yolotrt="0.1.0",
-        spec=read_onnx_spec(onnx),
-        source=FileRecord(file="m.pt", sha256="0" * 64),
-        precision_asked="fp32",
-        inputs_digest="0" * 64,
-        onnx=FileRecord(file=onnx.name, sha256=sha256_of(onnx)),
-        plan=PlanRecord(file=plan.name, sha256=sha256_of(plan), flavour="tensorrt", version="7.0.0"),
-    ).write(folder / "m.json")
+    built = PlanRecord(file=plan.name, sha256=sha256_of(plan), flavour="tensorrt", version="7.0.0")
+    manifest_of(onnx, plan=built).write(folder / "m.json")
     return folder
 
 

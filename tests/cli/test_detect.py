@@ -15,12 +15,10 @@ import numpy as np
 import pytest
 
 from tests.support.command_line import CommandLine, Outcome
+from tests.support.manifests import manifest_of
 from tests.support.media import cut, moving_box, picture, video_times, write_video
 from tests.support.tiny_models import BLUE, RED, tiny_yolo
 from yolotrt import cli
-from yolotrt.files import sha256_of
-from yolotrt.manifest import FileRecord, Manifest
-from yolotrt.model_spec_infer import read_onnx_spec
 
 
 @pytest.fixture
@@ -133,16 +131,7 @@ def test_filters(detect: _Detect, work: Path) -> None:
 def test_the_bundle_exported_last_is_taken(detect: _Detect, work: Path) -> None:
     for name, created in (("old", "2026-01-01T00:00:00Z"), ("new", "2026-01-02T00:00:00Z")):
         onnx = tiny_yolo(work / name / f"{name}.onnx")
-        Manifest(
-            name=name,
-            created=created,
-            yolotrt="0.1.0",
-            spec=read_onnx_spec(onnx),
-            source=FileRecord(file="m.pt", sha256="0" * 64),
-            precision_asked="fp32",
-            inputs_digest="0" * 64,
-            onnx=FileRecord(file=onnx.name, sha256=sha256_of(onnx)),
-        ).write(work / name / f"{name}.json")
+        manifest_of(onnx, created=created).write(work / name / f"{name}.json")
         os.utime(work / name / f"{name}.json", (1, 1))
     run = detect("red.png", "--backend", "onnxruntime", model=None)
     assert run.code == 0, run.err
@@ -296,9 +285,6 @@ def test_signal_leaves_playable_outputs(work: Path, number: signal.Signals) -> N
 _PEAK = """
 import resource, sys
 from yolotrt import cli
-from yolotrt.files import sha256_of
-from yolotrt.manifest import FileRecord, Manifest
-from yolotrt.model_spec_infer import read_onnx_spec
 sys.argv = ["yolotrt", "detect", sys.argv[1], "--model", "tiny.onnx", "--save", "out", "--json"]
 try:
     cli.main()

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tests.support.manifests import manifest_of
 from tests.support.tiny_models import tiny_yolo
 from yolotrt import files
 from yolotrt.backends import flavours
@@ -19,7 +20,7 @@ from yolotrt.errors import ModelError
 from yolotrt.export.plan import build_plan
 from yolotrt.inspection.inspect import inspect_model
 from yolotrt.inspection.plan_layers import parse_layers
-from yolotrt.manifest import FileRecord, Manifest, PlanRecord
+from yolotrt.manifest import FileRecord, PlanRecord
 from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.options import PlanOptions
 
@@ -58,15 +59,9 @@ def bundle(tmp_path: Path, plan_bytes: bytes) -> Path:
     plan = folder / "tiny.engine"
     plan.write_bytes(plan_bytes)
     version = next(f.version for f in flavours.installed() if f.can.builds_without_gpu)
-    Manifest(
-        name="tiny",
-        created="2026-01-01T00:00:00Z",
-        yolotrt="0.1.0",
-        spec=read_onnx_spec(model),
+    manifest_of(
+        model,
         source=FileRecord(file="tiny.pt", sha256="5" * 64),
-        precision_asked="fp32",
-        inputs_digest="0" * 64,
-        onnx=FileRecord(file=model.name, sha256=files.sha256_of(model)),
         plan=PlanRecord(
             file=plan.name,
             sha256=files.sha256_of(plan),
