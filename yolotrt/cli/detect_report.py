@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 from rich.table import Table
 
-from yolotrt.cli import interrupts
+from yolotrt.cli import interrupts, progress_bar
 from yolotrt.errors import SourceError
 from yolotrt.pipeline.statistics import STAGES, RunStatistics
 from yolotrt.sources.base import SourceInfo
@@ -22,17 +23,7 @@ from yolotrt.types import FrameResult
 @contextlib.contextmanager
 def progress(info: SourceInfo) -> Iterator[tuple[Callable[[FrameResult], None], Callable[[SourceError], None]]]:
     """A bar on standard error, if that is a terminal. Yields what to call per frame, and per problem to warn of."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal or info.frames == 1,
-    )
+    bar = progress_bar.bar(TextColumn("{task.fields[rate]}"), hidden=info.frames == 1)
     task = bar.add_task(escape(info.name), total=info.frames, rate="")
 
     def on_result(_result: FrameResult) -> None:
@@ -40,11 +31,8 @@ def progress(info: SourceInfo) -> Iterator[tuple[Callable[[FrameResult], None], 
         speed = bar.tasks[0].speed
         bar.update(task, advance=1, rate=f"{speed:,.0f} frames/s" if speed else "")
 
-    def on_problem(error: SourceError) -> None:
-        console.print(f"Warning: {error}", markup=False, highlight=False, soft_wrap=True)
-
     with bar:
-        yield on_result, on_problem
+        yield on_result, partial(progress_bar.warn, bar)
 
 
 def print_summary(statistics: RunStatistics, outputs: list[Path], *, to_stderr: bool) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from yolotrt.cli import interrupts
+from yolotrt.cli import interrupts, progress_bar
 
 
 @contextlib.contextmanager
@@ -20,16 +19,7 @@ def progress(*names: str, total: int) -> Iterator[tuple[Callable[[], None], Call
         names: of the passes over the pictures, one after the other.
         total: pictures of one pass.
     """
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    bar = progress_bar.bar()
     tasks = [bar.add_task(escape(name), total=total) for name in names]
     done = 0
 
@@ -39,11 +29,8 @@ def progress(*names: str, total: int) -> Iterator[tuple[Callable[[], None], Call
         bar.advance(tasks[min(done // max(total, 1), len(tasks) - 1)])
         done += 1
 
-    def on_problem(error: Exception) -> None:
-        console.print(f"Warning: {error}", markup=False, highlight=False, soft_wrap=True)
-
     with bar:
-        yield on_result, on_problem
+        yield on_result, partial(progress_bar.warn, bar)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
