@@ -1,4 +1,4 @@
-"""Train the demo model: YOLOv8n, from scratch, on the demo data set.
+"""Train the demo model: YOLOv8n, from scratch, on the demo data set. Other models are for measurements.
 
     python -m demo.train --data /tmp/demo/data.yaml --out /tmp/result --minutes 7.5
 
@@ -30,7 +30,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "optimizer": "AdamW", "lr0": 0.0012, "lrf": 0.02, "cos_lr": True, "warmup_epochs": 2, "weight_decay": 0.0005,
         "close_mosaic": min(10, options.epochs // 3), "scale": 0.4, "translate": 0.1, "patience": 0,
         "plots": False, "deterministic": False, "seed": 0, "project": str(options.out.resolve()), "name": _RUN,
-        "exist_ok": True, "verbose": False, "pretrained": False,
+        "exist_ok": True, "verbose": False, "pretrained": False, "nbs": options.nominal_batch,
     }  # fmt: skip
     if options.minutes:
         settings["time"] = options.minutes / 60
@@ -43,7 +43,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     import ultralytics
 
     start = time.monotonic()
-    model = ultralytics.YOLO("yolov8n.yaml")
+    model = ultralytics.YOLO(options.model)
     metrics = model.train(**_settings(options))
     if metrics is None:
         raise RuntimeError("training returned no metrics; expected the final validation to run")
@@ -112,12 +112,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m demo.train", description="Train the demo model.")
     parser.add_argument("--data", type=Path, help="the data set's data.yaml")
+    parser.add_argument("--model", default="yolov8n.yaml", help="Ultralytics' name of it (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the run and its results")
     parser.add_argument(
         "--epochs", type=int, default=60, help="epochs, unless --minutes is given (default: %(default)s)"
     )
     parser.add_argument("--minutes", type=float, default=0, help="train for this long, with as many epochs as fit")
     parser.add_argument("--batch", type=int, default=32, help="pictures per step (default: %(default)s)")
+    parser.add_argument(
+        "--nominal-batch", type=int, default=64, help="pictures per step of the optimizer (default: %(default)s)"
+    )
     parser.add_argument("--imgsz", type=int, default=640, help="picture size (default: %(default)s)")
     parser.add_argument("--device", default="0", help="GPU index or 'cpu' (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=14, help="loader processes (default: %(default)s)")
