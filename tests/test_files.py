@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import signal
 from pathlib import Path
@@ -80,3 +81,9 @@ def test_full_disk(tmp_path: Path) -> None:
 def test_digest(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert files.sha256_of(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_the_hash_of_a_large_file_is_that_of_its_whole(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 12_000
+    (tmp_path / "large").write_bytes(data)
+    assert files.sha256_of(tmp_path / "large") == hashlib.sha256(data).hexdigest()

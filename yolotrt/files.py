@@ -65,9 +65,8 @@ def writing(target: Path) -> Iterator[None]:
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's content, as hex."""
+    digest = hashlib.sha256()
     with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(f.read())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -24,7 +24,7 @@ def read_yolo(data: Path, split: str) -> Dataset:
     Raises:
         DatasetError: as in `open_dataset`.
     """
-    path = _yaml_in(data) if data.is_dir() else data
+    path = yaml_of(data)
     content = _load(path)
     names = _names(content, path)
     pictures = _pictures(content, path, split)
@@ -44,6 +44,25 @@ def read_yolo(data: Path, split: str) -> Dataset:
     notes = [f"{duplicates} labels stand there twice; counted once"] if duplicates else []
     notes += [f"{missing} pictures have no label file; taken as background"] if missing else []
     return Dataset(name=str(path), split=split, names=names, samples=tuple(samples), notes=tuple(notes))
+
+
+def split_pictures(data: Path, split: str) -> list[Path]:
+    """The pictures of one split, whether they have labels or not.
+
+    Args:
+        data: a data.yaml or the folder that holds one.
+        split: `train`, `val` or `test`.
+
+    Raises:
+        DatasetError: not readable, not a data set, no such split, or no pictures in it.
+    """
+    path = yaml_of(data)
+    return _pictures(_load(path), path, split)
+
+
+def yaml_of(data: Path) -> Path:
+    """The data.yaml itself. Raises DatasetError where a folder does not hold exactly one."""
+    return _yaml_in(data) if data.is_dir() else data
 
 
 def label_path(picture: Path) -> Path:
@@ -106,7 +125,7 @@ def _pictures(content: Mapping[str, Any], path: Path, split: str) -> list[Path]:
             expected=f"{split}: a folder, a .txt list, or a list of these",
         )
     root = _root(content, path)
-    found = sorted({picture for place in places for picture in _pictures_at(_place(root, place, path), root)})
+    found = sorted({picture for place in places for picture in pictures_at(_place(root, place, path), root)})
     if not found:
         raise DatasetError(f"{path}: no pictures in split {split!r}", got=", ".join(places))
     return found
@@ -136,7 +155,15 @@ def _place(root: Path, name: str, path: Path) -> Path:
     raise DatasetError(f"{path}: names pictures that are not there", got=name, expected=f"like {places[0]}")
 
 
-def _pictures_at(place: Path, root: Path) -> Iterator[Path]:
+def pictures_at(place: Path, root: Path) -> Iterator[Path]:
+    """The pictures of a folder and all below it, of a text file that lists them, or the one picture itself.
+
+    Those of a list need not exist. Raises DatasetError for a list that is not text.
+
+    Args:
+        place: exists.
+        root: folder that a list's relative names are looked for in as well.
+    """
     if place.is_dir():
         for folder, _, files in os.walk(place, followlinks=True):
             for name in files:

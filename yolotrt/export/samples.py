@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from yolotrt.errors import SourceError
 from yolotrt.model_spec import ModelSpec
 from yolotrt.preprocess.letterbox_cpu import letterbox
 from yolotrt.sources.images import SUFFIXES, read_image
-from yolotrt.types import Batch
+from yolotrt.types import Batch, ImageU8
 
 MAX_PICTURES = 32
 """More pictures than this do not move the ranges of activations by a factor that matters to FP16."""
@@ -39,16 +40,32 @@ def find_pictures(images: Path | None, *, limit: int = MAX_PICTURES) -> list[Pat
             expected="a picture, a glob or a folder",
             remedy="Give some that are like those the model will see, with --images.",
         )
-    step = max(len(found) / limit, 1.0)
-    return [found[int(i * step)] for i in range(min(len(found), limit))]
+    return [found[i] for i in evenly(len(found), limit)]
+
+
+def evenly(total: int, limit: int) -> list[int]:
+    """At most `limit` of the indices below `total`, spread evenly over them."""
+    step = max(total / limit, 1.0)
+    return [int(i * step) for i in range(min(total, limit))]
 
 
 def batches(pictures: Sequence[Path], spec: ModelSpec) -> Iterator[Batch]:
-    """The pictures as model input, one batch at a time, so that memory does not grow with their number.
+    """Picture files as model input; see `batched`."""
+    return batched(map(read_image, pictures), spec)
+
+
+def batched(images: Iterable[ImageU8], spec: ModelSpec) -> Iterator[Batch]:
+    """Pictures as model input, one batch at a time, so that memory does not grow with their number.
 
     A model with a batch of several pictures gets the first ones again to fill its last batch.
+
+    Args:
+        images: BGR `uint8 [H, W, 3]`.
+        spec: the model's.
     """
-    size = spec.batch.min
-    for start in range(0, len(pictures), size):
-        chosen = [pictures[(start + i) % len(pictures)] for i in range(size)]
-        yield letterbox([read_image(p) for p in chosen], spec)
+    size, rest = spec.batch.min, iter(images)
+    first: tuple[ImageU8, ...] = ()
+    while chosen := tuple(itertools.islice(rest, size)):
+        first = first or chosen
+        again = itertools.islice(itertools.cycle(first), size - len(chosen))
+        yield letterbox([*chosen, *again], spec)

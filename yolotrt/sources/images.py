@@ -140,7 +140,7 @@ def _bmp_is_truncated(data: bytes) -> bool:
 
 
 def _decode(data: bytes) -> ImageU8 | None:
-    with _quiet_opencv():
+    with quiet_opencv():
         try:
             # ANYDEPTH, since OpenCV scales 16-bit TIFF to 8 bits in another way than 16-bit PNG.
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
@@ -150,7 +150,7 @@ def _decode(data: bytes) -> ImageU8 | None:
 
 
 @contextlib.contextmanager
-def _quiet_opencv() -> Iterator[None]:
+def quiet_opencv() -> Iterator[None]:
     """Keep OpenCV's own log lines about bad pictures off standard error; yolotrt reports them itself."""
     logging = getattr(cv2.utils, "logging", None)
     if logging is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -67,6 +67,10 @@ class VideoSource(Source):
         return (self._path,)
 
     def __iter__(self) -> Iterator[Frame]:
+        return self.chosen(lambda _: True)
+
+    def chosen(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
+        """The frames whose index is wanted. The others are only decoded, since those that follow rest on them."""
         from av.video.reformatter import VideoReformatter
 
         reformatter = VideoReformatter()
@@ -85,14 +89,15 @@ class VideoSource(Source):
                 ticks: int | None = getattr(frame, stored)
                 if first is None:
                     first = ticks
-                pixels = _to_bgr(frame, reformatter)
-                yield Frame(
-                    pixels=pixels,
-                    source_id=str(self._path),
-                    index=count,
-                    timestamp_s=self._seconds(ticks, first, count),
-                    decode_s=time.perf_counter() - started,
-                )
+                if wanted(count):
+                    pixels = _to_bgr(frame, reformatter)
+                    yield Frame(
+                        pixels=pixels,
+                        source_id=str(self._path),
+                        index=count,
+                        timestamp_s=self._seconds(ticks, first, count),
+                        decode_s=time.perf_counter() - started,
+                    )
                 count += 1
             self._judge(count, health)
 
