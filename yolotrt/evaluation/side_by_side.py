@@ -47,13 +47,22 @@ def make_folder(folder: Path) -> None:
 
 def side_by_side(image: ImageU8, left: Half, right: Half) -> ImageU8:
     """Both halves as one picture, BGR `uint8 [H, W, 3]`, each at most 960 pixels wide and high."""
-    scale = min(_LONGEST / max(image.shape[:2]), 1.0)
+    drawn = [draw_half(image, half) for half in (left, right)]
+    titled = [
+        np.concatenate((caption(half.title, d.shape[1]), d)) for half, d in zip((left, right), drawn, strict=True)
+    ]
+    gap = np.full((titled[0].shape[0], _GAP, 3), 255, np.uint8)
+    return np.concatenate((titled[0], gap, titled[1]), axis=1)
+
+
+def draw_half(image: ImageU8, half: Half, *, longest: int = _LONGEST) -> ImageU8:
+    """One half without its title, BGR `uint8 [H, W, 3]`, at most `longest` pixels wide and high."""
+    scale = min(longest / max(image.shape[:2]), 1.0)
     if scale < 1:
         size = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    halves = [_half(image, half, scale) for half in (left, right)]
-    gap = np.full((halves[0].shape[0], _GAP, 3), 255, np.uint8)
-    return np.concatenate((halves[0], gap, halves[1]), axis=1)
+    boxes = replace(half.boxes, xyxy=(half.boxes.xyxy * np.float32(scale)).astype(np.float32))
+    return draw(outline(image, boxes[half.agreed]), boxes[~half.agreed], confidence=half.confidence, line=3)
 
 
 def write_side_by_side(folder: Path, rank: int, picture: Path, left: Half, right: Half) -> Path | None:
@@ -70,9 +79,3 @@ def write_side_by_side(folder: Path, rank: int, picture: Path, left: Half, right
     target = folder / f"worst-{rank:02d}-{picture.stem}.jpg"
     files.write_bytes(target, encoded.tobytes())
     return target
-
-
-def _half(image: ImageU8, half: Half, scale: float) -> ImageU8:
-    boxes = replace(half.boxes, xyxy=(half.boxes.xyxy * np.float32(scale)).astype(np.float32))
-    drawn = draw(outline(image, boxes[half.agreed]), boxes[~half.agreed], confidence=half.confidence, line=3)
-    return np.concatenate((caption(half.title, image.shape[1]), drawn))
