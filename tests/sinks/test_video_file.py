@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.media import moving_box, picture, video_frames, video_times
 from yolotrt.errors import MissingExtraError, SinkError
+from yolotrt.sinks import h264
 from yolotrt.sinks.video_file import VideoFile
 
 
@@ -96,6 +97,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from yolotrt.errors import SinkError
+from yolotrt.sinks import h264
 from yolotrt.sinks.video_file import VideoFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 rng = np.random.default_rng(0)
@@ -123,3 +125,70 @@ def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtraError, match="writing videos"):
         VideoFile(tmp_path / "a.mp4", (96, 128))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif("h264_nvenc" not in av.codecs_available, reason="this FFmpeg has no NVENC")
+def test_without_a_gpu_x264_encodes_unless_nvenc_is_demanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if VideoFile(tmp_path / "probe.mp4", (96, 128)).encoder == "h264_nvenc":
+        pytest.skip("there is an encoder in the GPU here")
+    # A machine with a driver and a GPU that cannot encode is told so, once.
+    monkeypatch.setattr(h264, "_has_nvidia_driver", lambda: True)
+    h264._say_once.cache_clear()
+    for name in ("a.mp4", "b.mp4"):
+        video = VideoFile(tmp_path / name, (96, 128))
+        assert video.encoder == "libx264"
+        video.write(picture((96, 128)), 0.0)
+        video.close()
+    assert [r.getMessage().partition(" (")[0] for r in caplog.records] == ["h264_nvenc cannot be opened here"]
+    with pytest.raises(SinkError, match="the video encoder h264_nvenc cannot be opened"):
+        VideoFile(tmp_path / "c.mp4", (96, 128), encoder="nvenc")
+    assert not (tmp_path / "c.mp4").exists()
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.support.media import moving_box
+from yolotrt.sinks import h264
+from yolotrt.sinks.video_file import VideoFile
+video = VideoFile(Path(sys.argv[1]), (96, 128), fps=25, live=True)
+for i, pixels in enumerate(moving_box(200)):
+    video.write(pixels, i / 25)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_a_live_video_outlives_its_process(tmp_path: Path) -> None:
+    target = tmp_path / "deeper" / "a.mp4"
+    run = subprocess.run([sys.executable, "-c", _KILLED, target], cwd=Path(__file__).parents[2])
+    assert run.returncode == -9
+    assert [p.name for p in target.parent.iterdir()] == ["a.mp4"]
+    times = video_times(target)
+    assert times == pytest.approx([i / 25 for i in range(len(times))])
+    assert 100 < len(times) < 200  # all but the last second or two
+
+
+def test_a_live_video_is_an_ordinary_one_when_closed(tmp_path: Path) -> None:
+    target = tmp_path / "a.mp4"
+    video = VideoFile(target, (96, 128), fps=Fraction(25), live=True)
+    for i, pixels in enumerate(moving_box(100)):
+        video.write(pixels, i / 25)
+    assert target.exists()
+    video.close()
+    assert video_times(target) == pytest.approx([i / 25 for i in range(100)])
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].frames == 100  # counted in its index, not in pieces
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+def test_full_disk_leaves_the_live_video_so_far(tmp_path: Path) -> None:
+    target = tmp_path / "a.mp4"
+    code = _FULL.replace("(480, 640))\ntry", "(480, 640), live=True)\ntry").replace("100_000", "1_000_000")
+    code = code.replace("480, 640", "96, 128")
+    run = subprocess.run([sys.executable, "-c", code, target, "300"], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith(f"cannot write {target}")
+    assert 20 < len(video_times(target)) < 300
+    assert target.stat().st_size < 1_000_000  # without the torn piece

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -59,7 +60,9 @@ class AnnotatedSink(Sink):
             self._finish_video()
         if self._video is None:
             target = self._target(Path(frame.source_id).with_suffix(".mp4").name)
-            self._video = VideoFile(target, frame.size, fps=info.fps, time_base=info.time_base)
+            self._video = VideoFile(
+                target, frame.size, fps=info.fps, time_base=info.time_base, source=Path(frame.source_id)
+            )
         self._video_frame = (frame.source_id, frame.index)
         try:
             self._video.write(drawn, frame.timestamp_s)
@@ -70,10 +73,14 @@ class AnnotatedSink(Sink):
     def close(self) -> None:
         self._finish_video()
 
-    def _finish_video(self) -> None:
+    def abort(self) -> None:
+        with contextlib.suppress(SinkError):
+            self._finish_video(cut=True)
+
+    def _finish_video(self, *, cut: bool = False) -> None:
         if self._video is not None:
             video, self._video = self._video, None
-            video.close()
+            video.close(cut=cut)
             self.outputs.append(video.target)
 
     def _save_picture(self, source_id: str, pixels: ImageU8) -> None:
