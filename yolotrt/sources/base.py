@@ -31,6 +31,7 @@ class SourceInfo:
         fps: average frames per second; None for pictures and where the file does not say.
         frames: number of frames; None where the file does not say. A damaged file may hold fewer.
         time_base: the unit of its time stamps in seconds; None for pictures.
+        live: its frames come when they come, and without an end that is known: a camera.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class SourceInfo:
     fps: Fraction | None = None
     frames: int | None = None
     time_base: Fraction | None = None
+    live: bool = False
 
 
 class Source(abc.ABC):
