@@ -1,0 +1,97 @@
+"""Numbers and findings as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from yolotrt.export.gate.proof import Latency, Measure, Proof, Version
+from yolotrt.model_spec import Precision
+
+DASH = "\N{EN DASH}"
+PER_CENT = "\N{NO-BREAK SPACE}%"
+"""A number and its unit stay on one line."""
+MEASURES: Mapping[Measure, str] = {"mAP50-95": "mAP50-95", "parity": "boxes in common with FP32"}
+
+_DETAILS = {
+    "map50_95": "mAP50-95", "map50": "mAP50", "map75": "mAP75", "map_small": "mAP50-95, small objects",
+    "map_medium": "mAP50-95, medium objects", "map_large": "mAP50-95, large objects",
+}  # fmt: skip
+
+
+def score(value: float | None) -> str:
+    """A score with four digits; a dash where there is none."""
+    return DASH if value is None else f"{value:.4f}"
+
+
+def kept(relative: float) -> str:
+    """What is left of FP32's score, rounded down: 99.499 % must not look like 99.5 %."""
+    return f"{math.floor(relative * 1e4 + 1e-6) / 100:.2f}{PER_CENT}"
+
+
+def share(value: float) -> str:
+    """A share as per cent. All and nothing are said of nothing else."""
+    if 0 < value < 0.001:
+        return f"under 0.1{PER_CENT}"
+    if 0.999 < value < 1:
+        return f"over 99.9{PER_CENT}"
+    return f"{value * 100:.1f}".removesuffix(".0") + PER_CENT
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A difference in hundredths, with a true minus sign."""
+    text = f"{value * 100:+.{digits}f}"
+    return text.replace("-", "\N{MINUS SIGN}") if float(text) else f"{0:.{digits}f}"
+
+
+def milliseconds(value: float) -> str:
+    """Three digits are what a latency is good for."""
+    return f"{value:.3g}\N{NO-BREAK SPACE}ms" if value < 100 else f"{value:,.0f}\N{NO-BREAK SPACE}ms"
+
+
+def budget(max_drop: float) -> str:
+    """The budget as per cent."""
+    return f"{max_drop * 100:g}{PER_CENT}"
+
+
+def precision(name: Precision) -> str:
+    """As people write it."""
+    return name.upper()
+
+
+def by_size(shares: Mapping[Precision, float]) -> list[tuple[Precision, float]]:
+    """Precisions that occur, the largest share first."""
+    return sorted(((p, s) for p, s in shares.items() if s > 0), key=lambda entry: (-entry[1], entry[0]))
+
+
+def shares(version: Version) -> str:
+    """`98.9 % INT8, 1.1 % FP16`."""
+    return ", ".join(f"{share(s)} {precision(p)}" for p, s in by_size(version.shares))
+
+
+def detail(name: str) -> str:
+    """What `yolotrt val --json` calls a measure, in words."""
+    return _DETAILS.get(name, name)
+
+
+def conditions(latency: Latency) -> str:
+    """What a latency was measured with."""
+    pictures = "1 picture" if latency.batch == 1 else f"{latency.batch} pictures"
+    return f"{latency.runtime}, {pictures} at a time, {latency.runs:,} runs"
+
+
+def verdict(proof: Proof) -> str:
+    """The finding as one sentence."""
+    chosen = proof.chosen
+    name = precision(chosen.precision)
+    limit = f"the budget of {budget(proof.max_drop)}"
+    if chosen.precision == "fp32":
+        if not proof.met:
+            return f"No other precision stays inside {limit}: the model is left in FP32."
+        return "FP32: all of the accuracy is kept, since nothing was changed."
+    if proof.measure == "parity":
+        first = f"{name} finds {kept(chosen.relative)} of the boxes as FP32 does"
+    else:
+        first = f"{name} keeps {kept(chosen.relative)} of the FP32 accuracy"
+    arithmetic = f"{share(chosen.shares.get(chosen.precision, 0.0))} of the arithmetic is {name}"
+    return f"{first}; {arithmetic}; {'inside' if proof.met else 'NOT inside'} {limit}."
