@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import sys
 from pathlib import Path
 
 from yolotrt import files
+from yolotrt.cache import cache_folder
 from yolotrt.export.pipeline import export_model
 
 log = logging.getLogger(__name__)
@@ -29,14 +28,3 @@ def onnx_for_weights(weights: Path, *, trust: bool = False) -> Path:
     folder = cache_folder() / "weights" / f"{weights.stem}-{digest[:16]}"
     log.info("%s is exported to ONNX in %s", weights, folder)
     return export_model(weights, target="onnx", precision="fp32", output=folder, trust=trust).manifest_path
-
-
-def cache_folder() -> Path:
-    """Where yolotrt keeps what it can make again: `YOLOTRT_CACHE`, or the platform's own place for such files."""
-    if "YOLOTRT_CACHE" in os.environ:
-        return Path(os.environ["YOLOTRT_CACHE"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "yolotrt" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "yolotrt"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "yolotrt"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -115,6 +116,7 @@ class Calibration:
         batches: gives the pictures.
         pictures, digest: how many, and SHA-256 over them.
         fp16: nodes that may compute in FP16, by their first output.
+        ranges: those chosen so far, by what they were chosen for.
     """
 
     model: onnx.ModelProto = field(repr=False)
@@ -124,6 +126,7 @@ class Calibration:
     pictures: int
     digest: str
     fp16: frozenset[str] = field(repr=False)
+    ranges: MutableMapping[str, list[Range]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def measure(cls, model: onnx.ModelProto, batches: Batches) -> Calibration:
@@ -194,6 +197,12 @@ class Calibration:
             seen += len(batch.images)
 
     def _ranges(self, placement: Placement, number_format: Format, method: Method | None) -> list[Range]:
+        key = _key(placement, number_format, method)
+        if key not in self.ranges:
+            self.ranges[key] = self._chosen(placement, number_format, method)
+        return self.ranges[key]
+
+    def _chosen(self, placement: Placement, number_format: Format, method: Method | None) -> list[Range]:
         # Which input of an Add is the residual can depend on what is kept, so that a tensor more may be asked for.
         missing = [t for t in placement.tensors if t not in self.histograms]
         if missing:
@@ -228,6 +237,12 @@ class Calibration:
             elif node.op_type == "DequantizeLinear" and any(r in fp16 for r, _ in view.readers[key]):
                 fp16.add(key)
         return rewrite(normal, fp16)
+
+
+def _key(placement: Placement, number_format: Format, method: Method | None) -> str:
+    convolutions = [c.key for c in placement.convolutions]
+    given = repr((number_format.kind, method, placement.groups, convolutions))
+    return hashlib.sha256(given.encode()).hexdigest()[:32]
 
 
 def _same(placement: Placement, like: QuantizeResult | None) -> list[Range] | None:

@@ -1,0 +1,217 @@
+"""Calibrations that were measured before: on disk, by the content of all that they depend on.
+
+An entry is a folder, named by a hash. In it are `measured.npz` (what one pass over the pictures found) and a JSON file
+for each set of ranges that was chosen. Each file is whole or absent, and any of them can be made again: so processes
+need not know of each other, and a file that cannot be read counts as absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+import zipfile
+import zlib
+from collections import UserDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from yolotrt import files
+from yolotrt.cache import cache_folder
+from yolotrt.errors import SinkError
+from yolotrt.export.digests import code_digest
+from yolotrt.export.fp16_rewrite import normalise
+from yolotrt.export.quantize.calibrate import Range
+from yolotrt.export.quantize.histogram import BINS, Histogram
+from yolotrt.export.quantize.insert import raise_opset
+from yolotrt.export.quantize.observe import Batches
+from yolotrt.export.quantize.pictures import CalibrationPictures
+from yolotrt.export.quantize.quantize import Calibration
+from yolotrt.model_spec import ModelSpec
+from yolotrt.types import Batch
+
+if TYPE_CHECKING:
+    import onnx
+
+MOST = 20
+"""Entries that are kept, those used last. One is some megabytes."""
+
+OnProgress = Callable[[str], None]
+
+_log = logging.getLogger(__name__)
+_PACKAGE = Path(__file__).parents[2]
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+
+
+def measured(
+    model: onnx.ModelProto, pictures: CalibrationPictures, spec: ModelSpec, *, on_progress: OnProgress | None = None
+) -> tuple[Calibration, bool]:
+    """The calibration of a graph on some pictures, measured now unless it was before.
+
+    Ranges that `Calibration.quantize` chooses are kept as well. The result is the same, to the bit, with and without
+    what is kept. A cache that cannot be written is no error.
+
+    Args:
+        model: a float32 detection graph, simplified.
+        pictures: to calibrate on.
+        spec: of the model; how it wants its pictures.
+        on_progress: told what is going on, in a few words.
+
+    Returns:
+        The calibration, and whether it was there already.
+
+    Raises:
+        ExportError: as `quantize` does.
+        SourceError: a picture cannot be read any more.
+    """
+    normal = normalise(raise_opset(model))
+    entry = cache_folder() / "calibration" / _key(normal, pictures, spec)
+    ranges = _KeptRanges(entry)
+    found = _read(entry, normal, lambda: pictures.batches(spec), ranges)
+    if found is not None:
+        _keep_newest(entry)
+        return found, True
+    watched = _Watched(lambda: pictures.batches(spec), pictures.count, on_progress)
+    made = Calibration.measure(model, watched)
+    made = dataclasses.replace(made, batches=lambda: pictures.batches(spec), ranges=ranges)
+    with _tolerated(entry):
+        _write(entry, made)
+    _keep_newest(entry)
+    return made, False
+
+
+def _key(normal: onnx.ModelProto, pictures: CalibrationPictures, spec: ModelSpec) -> str:
+    """Hash of all that a calibration depends on. Of the model, its graph: metadata may tell when it was made."""
+    import onnxruntime
+
+    opsets = sorted((o.domain, o.version) for o in normal.opset_import)
+    versions = {"numpy": np.__version__, "onnxruntime": onnxruntime.__version__, "opencv": cv2.__version__}
+    given: dict[str, Any] = {
+        "graph": hashlib.sha256(normal.graph.SerializeToString(deterministic=True)).hexdigest(),
+        "opsets": opsets,
+        "pictures": [pictures.digest, pictures.count],
+        "input": [spec.imgsz, spec.stride, spec.batch.min, dataclasses.astuple(spec.input)],
+        "letterbox": dataclasses.astuple(spec.letterbox),
+        "code": code_digest(_PACKAGE),
+        "versions": versions,
+    }
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class _Watched:
+    """Batches that tell how far the first pass over them, which is by far the longest, has come."""
+
+    def __init__(self, batches: Batches, total: int, say: OnProgress | None) -> None:
+        self._batches, self._total, self._say = batches, total, say
+
+    def __call__(self) -> Iterator[Batch]:
+        say, self._say = self._say, None
+        done = 0
+        for batch in self._batches():
+            yield batch
+            done += len(batch.images)
+            if say is not None:
+                say(f"{min(done, self._total)} of {self._total} calibration pictures")
+
+
+class _KeptRanges(UserDict[str, list[Range]]):
+    """Ranges by what they were chosen for; each set is a file of the entry."""
+
+    def __init__(self, entry: Path) -> None:
+        super().__init__()
+        self._entry = entry
+
+    def __contains__(self, key: object) -> bool:
+        if key not in self.data:
+            kept = self._read(self._path(str(key)))
+            if kept is not None:
+                self.data[str(key)] = kept
+        return key in self.data
+
+    def __setitem__(self, key: str, ranges: list[Range]) -> None:
+        self.data[key] = ranges
+        with _tolerated(self._entry):
+            files.write_text(self._path(key), json.dumps([dataclasses.asdict(r) for r in ranges]))
+
+    def _path(self, key: str) -> Path:
+        return self._entry / f"ranges-{key}.json"
+
+    def _read(self, path: Path) -> list[Range] | None:
+        try:
+            return [Range(**r) for r in json.loads(path.read_text(encoding="utf-8"))]
+        except FileNotFoundError:
+            return None
+        except _DAMAGED as e:
+            _log.info("%s is damaged and will be made again (%s)", path, e)
+            return None
+
+
+def _read(entry: Path, normal: onnx.ModelProto, batches: Batches, ranges: _KeptRanges) -> Calibration | None:
+    path = entry / "measured.npz"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            counts, record = arrays["counts"], json.loads(str(arrays["record"]))
+        return Calibration(
+            model=normal,
+            macs=record["macs"],
+            histograms=_histograms(record["tensors"], counts),
+            batches=batches,
+            pictures=record["pictures"],
+            digest=record["digest"],
+            fp16=frozenset(record["fp16"]),
+            ranges=ranges,
+        )
+    except FileNotFoundError:
+        return None
+    except _DAMAGED as e:
+        _log.info("%s is damaged and will be made again (%s)", path, e)
+        return None
+
+
+def _histograms(tensors: list[dict[str, Any]], counts: Any) -> dict[str, Histogram]:
+    if counts.dtype != np.int64 or counts.shape != (len(tensors), BINS):
+        raise ValueError(f"counts: got {counts.dtype} {counts.shape}, expected int64 {(len(tensors), BINS)}")
+    found = {}
+    for tensor, row in zip(tensors, counts, strict=True):
+        histogram = found[tensor["name"]] = Histogram()
+        histogram.counts, histogram.exponent, histogram.largest = row.copy(), tensor["exponent"], tensor["largest"]
+    return found
+
+
+def _write(entry: Path, calibration: Calibration) -> None:
+    histograms = calibration.histograms
+    record = {
+        "tensors": [{"name": n, "exponent": h.exponent, "largest": h.largest} for n, h in histograms.items()],
+        "macs": dict(calibration.macs),
+        "pictures": calibration.pictures,
+        "digest": calibration.digest,
+        "fp16": sorted(calibration.fp16),
+    }
+    counts = np.stack([h.counts for h in histograms.values()])
+    with files.atomic_path(entry / "measured.npz") as temporary:
+        np.savez_compressed(temporary, counts=counts, record=np.array(json.dumps(record)))
+
+
+def _keep_newest(entry: Path) -> None:
+    """Mark an entry as used and remove all but the newest ones."""
+    with contextlib.suppress(OSError):  # another process may be doing the same, or nothing may be written here
+        os.utime(entry)
+        others = sorted((e for e in entry.parent.iterdir() if e.is_dir()), key=lambda e: e.stat().st_mtime)
+        for old in others[:-MOST]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _tolerated(entry: Path) -> Iterator[None]:
+    try:
+        yield
+    except SinkError as e:
+        _log.warning("the calibration is not kept in %s: %s", entry, e)
