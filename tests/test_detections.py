@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,3 +88,20 @@ def test_plot_draws_on_a_copy() -> None:
     assert drawn.shape == image.shape
     assert drawn.any()
     assert not image.any()
+
+
+def test_tracks() -> None:
+    tracked = replace(BOXES, tracker_id=np.array([3, -1]))
+    assert "tracker_id" not in BOXES.to_dict()["boxes"][0]
+    assert [box["tracker_id"] for box in tracked.to_dict()["boxes"]] == [3, None]
+    assert tracked[[1, 0]].to_dict()["boxes"][1]["tracker_id"] == 3
+    with pytest.raises(ValueError, match="tracker_id: got shape"):
+        replace(BOXES, tracker_id=np.array([3]))
+    with pytest.raises(ValueError, match="tracker_id: got dtype float64"):
+        replace(BOXES, tracker_id=np.array([3.0, 1.0]))
+    image = np.zeros((50, 60, 3), np.uint8)
+    assert not np.array_equal(tracked.plot(image), BOXES.plot(image))  # the number is part of the label
+    pytest.importorskip("supervision")
+    ids = tracked.to_supervision().tracker_id
+    assert ids is not None
+    assert ids.tolist() == [3, -1]

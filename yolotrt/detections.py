@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import supervision
 
 
+_DTYPES = {"xyxy": np.float32, "confidence": np.float32, "class_id": np.int64, "tracker_id": np.int64}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Detections:
     """The boxes of one picture, sorted by falling confidence. The arrays are read-only.
@@ -27,6 +30,8 @@ class Detections:
         class_id: int64 `[n]`, indices into `names`.
         names: class names of the model.
         size: (height, width) of the source picture in pixels.
+        tracker_id: int64 `[n]`: the same number for the same object from frame to frame of one stream, -1 for a box
+            that belongs to no track (yet); None where nothing tracks.
     """
 
     xyxy: npt.NDArray[np.float32]
@@ -34,6 +39,7 @@ class Detections:
     class_id: npt.NDArray[np.int64]
     names: tuple[str, ...] = field(repr=False)
     size: tuple[int, int]
+    tracker_id: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.xyxy)
@@ -42,8 +48,12 @@ class Detections:
                 f"got xyxy {self.xyxy.shape}, confidence {self.confidence.shape}, class_id {self.class_id.shape}, "
                 "expected (n, 4), (n,), (n,)"
             )
-        for name, dtype in (("xyxy", np.float32), ("confidence", np.float32), ("class_id", np.int64)):
+        if self.tracker_id is not None and self.tracker_id.shape != (n,):
+            raise ValueError(f"tracker_id: got shape {self.tracker_id.shape}, expected ({n},)")
+        for name, dtype in _DTYPES.items():
             array = getattr(self, name)
+            if array is None:
+                continue
             if array.dtype != dtype:
                 raise ValueError(f"{name}: got dtype {array.dtype}, expected {np.dtype(dtype)}")
             view = array.view()
@@ -77,12 +87,12 @@ class Detections:
                 raise IndexError(f"got an index of shape {index.shape}, expected a slice, a mask or a list of indices")
             if not len(index):
                 index = index.astype(np.intp)  # an empty list is one of floats to NumPy
-        return Detections(
+        return replace(
+            self,
             xyxy=self.xyxy[index],
             confidence=self.confidence[index],
             class_id=self.class_id[index],
-            names=self.names,
-            size=self.size,
+            tracker_id=None if self.tracker_id is None else self.tracker_id[index],
         )
 
     def clipped(self) -> Detections:
@@ -101,19 +111,23 @@ class Detections:
         return self.names[class_id] if 0 <= class_id < len(self.names) else str(class_id)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: `{"size": [h, w], "boxes": [{"xyxy", "confidence", "class_id", "name"}, ...]}`."""
-        return {
-            "size": list(self.size),
-            "boxes": [
-                {
-                    "xyxy": [round(float(v), 3) for v in box],
-                    "confidence": round(confidence, 6),
-                    "class_id": class_id,
-                    "name": self.name_of(class_id),
-                }
-                for box, confidence, class_id in self
-            ],
-        }
+        """JSON-ready: `{"size": [h, w], "boxes": [{"xyxy", "confidence", "class_id", "name"}, ...]}`.
+
+        Tracked boxes also have `tracker_id`: null for one that belongs to no track.
+        """
+        boxes: list[dict[str, Any]] = [
+            {
+                "xyxy": [round(float(v), 3) for v in box],
+                "confidence": round(confidence, 6),
+                "class_id": class_id,
+                "name": self.name_of(class_id),
+            }
+            for box, confidence, class_id in self
+        ]
+        if self.tracker_id is not None:
+            for box, number in zip(boxes, self.tracker_id.tolist(), strict=True):
+                box["tracker_id"] = number if number >= 0 else None
+        return {"size": list(self.size), "boxes": boxes}
 
     def to_coco(self, image_id: int, *, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """COCO results: `bbox` is x, y, width, height in pixels.
@@ -142,6 +156,7 @@ class Detections:
             xyxy=self.xyxy.copy(),
             confidence=self.confidence.copy(),
             class_id=self.class_id.astype(int),
+            tracker_id=None if self.tracker_id is None else self.tracker_id.astype(int),
             data={"class_name": np.array(self.labels, dtype=str)},
         )
 

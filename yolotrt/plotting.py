@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from yolotrt.detections import Detections
-from yolotrt.types import ImageU8
+from yolotrt.types import FrameResult, ImageU8
+
+if TYPE_CHECKING:
+    from yolotrt.counting import Counts
 
 # Neighbours differ in hue and in lightness, and none is so dark or so grey that it is lost in a photo.
 _PALETTE = (
@@ -46,9 +50,51 @@ def draw(image: ImageU8, detections: Detections, *, confidence: bool = True, lin
         _box(canvas, corners[i], colour_of(int(detections.class_id[i])), line)
     for i in order:
         class_id = int(detections.class_id[i])
-        label = detections.name_of(class_id) + (f" {detections.confidence[i]:.2f}" if confidence else "")
+        label = _track(detections, i) + detections.name_of(class_id)
+        label += f" {detections.confidence[i]:.2f}" if confidence else ""
         _paste(canvas, _chip(label, colour_of(class_id), text), corners[i], line)
     return canvas
+
+
+def _track(detections: Detections, i: int) -> str:
+    """`#7 ` for box number i of track 7."""
+    number = -1 if detections.tracker_id is None else int(detections.tracker_id[i])
+    return f"#{number} " if number >= 0 else ""
+
+
+def draw_result(result: FrameResult) -> ImageU8:
+    """A copy of a result's frame with its boxes, and with the lines and zones that are counted at."""
+    canvas = draw(result.frame.pixels, result.detections)
+    if result.counts is not None:
+        _draw_counts(canvas, result.counts)
+    return canvas
+
+
+def _draw_counts(canvas: ImageU8, counts: Counts) -> None:
+    height, width = canvas.shape[:2]
+    line = max(round((height + width) / 700), 2)
+    text = min(max(round((height + width) / 130), 10), 48)
+    for number, zone in enumerate(counts.zones):
+        colour = colour_of(number + 1)
+        corners = np.array(zone.corners).round().astype(np.int32)
+        cv2.polylines(canvas, [corners], isClosed=True, color=colour, thickness=line, lineType=cv2.LINE_AA)
+        label = f"{zone.name}: {_sum(zone.inside)} inside, {_sum(zone.entered)} in, {_sum(zone.left)} out"
+        _paste(canvas, _chip(label, colour, text), corners.min(axis=0).tolist(), line)
+    for number, gate in enumerate(counts.lines):
+        colour = colour_of(number)
+        start, end = (np.array(point).round().astype(int) for point in (gate.start, gate.end))
+        cv2.line(canvas, start.tolist(), end.tolist(), colour, line, cv2.LINE_AA)
+        # An arrow to the side that is "in": to the left of the way from start to end.
+        middle, along = (start + end) / 2, end - start
+        head = middle + np.array([along[1], -along[0]]) / max(float(np.hypot(*along)), 1.0) * text * 2
+        ends = [point.round().astype(int).tolist() for point in (middle, head)]
+        cv2.arrowedLine(canvas, ends[0], ends[1], colour, line, cv2.LINE_AA, tipLength=0.4)
+        label = f"{gate.name}: {_sum(gate.entered)} in, {_sum(gate.left)} out"
+        _paste(canvas, _chip(label, colour, text), start.tolist(), line)
+
+
+def _sum(by_class: Mapping[str, int]) -> int:
+    return sum(by_class.values())
 
 
 def outline(image: ImageU8, detections: Detections) -> ImageU8:

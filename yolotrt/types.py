@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from yolotrt.counting import Counts
     from yolotrt.detections import Detections
     from yolotrt.model_spec import ModelSpec
+    from yolotrt.options import DetectOptions
     from yolotrt.preprocess.geometry import LetterboxGeometry
 
 ImageU8 = npt.NDArray[np.uint8]
@@ -32,6 +34,8 @@ class Frame:
         index: 0-based position in that source.
         timestamp_s: seconds from the start of the source (presentation time for video; 0.0 for a picture).
         decode_s: seconds spent to read and decode it.
+        received_s: `time.monotonic()` when it arrived from a camera; None for files.
+        options: thresholds for this frame in place of the detector's own.
     """
 
     pixels: ImageU8 = field(repr=False)
@@ -39,6 +43,8 @@ class Frame:
     index: int
     timestamp_s: float = 0.0
     decode_s: float = 0.0
+    received_s: float | None = None
+    options: DetectOptions | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
@@ -99,8 +105,13 @@ class StageSeconds:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameResult:
-    """What `Detector.stream` yields: the frame, its detections and what they cost."""
+    """What `Detector.stream` yields: the frame, its detections and what they cost.
+
+    Attributes:
+        counts: crossings of lines and visits to zones so far; None where nothing counts.
+    """
 
     frame: Frame
     detections: Detections
     seconds: StageSeconds
+    counts: Counts | None = None

@@ -1,0 +1,58 @@
+"""ByteTrack, by the package trackers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from yolotrt.detections import Detections
+from yolotrt.errors import MissingExtraError
+from yolotrt.tracking.base import Tracker, TrackOptions
+
+_TRACKERS_FPS = 30.0  # the package counts its buffer in frames of a video of this rate
+_SHORTEST_S = 1e-3  # between two frames: times that stand still or run back come from damaged files
+
+
+class ByteTrack(Tracker):
+    """ByteTrack (Zhang et al., 2022): a Kalman filter per track; strong boxes are matched first, then weak ones.
+
+    A track gets its number with its second box in a row.
+    """
+
+    def __init__(self, options: TrackOptions, *, fps: float) -> None:
+        """Raises MissingExtraError where the package trackers is not installed."""
+        try:
+            from trackers import ByteTrackTracker
+        except ImportError as e:
+            raise MissingExtraError("trackers", "track", needed_for="tracking") from e
+        self._tracker = ByteTrackTracker(
+            lost_track_buffer=max(round(options.keep_s * _TRACKERS_FPS), 1),
+            frame_rate=fps,
+            track_activation_threshold=options.start,
+            high_conf_det_threshold=options.start,
+            minimum_iou_threshold=options.min_iou,
+        )
+        self._time_s: float | None = None
+
+    def update(self, detections: Detections, timestamp_s: float | None = None) -> Detections:
+        import supervision
+
+        if timestamp_s is not None and self._time_s is not None:
+            timestamp_s = max(timestamp_s, self._time_s + _SHORTEST_S)
+        self._time_s = timestamp_s
+        count = len(detections)
+        tracked = self._tracker.update(
+            supervision.Detections(
+                xyxy=detections.xyxy.copy(),
+                confidence=detections.confidence.copy(),
+                class_id=detections.class_id.astype(int),
+                data={"place": np.arange(count)},  # they come back in another order
+            ),
+            timestamp=timestamp_s,
+        )
+        numbers = np.full(count, -1, np.int64)
+        if len(tracked):
+            given = tracked.tracker_id
+            numbers[tracked.data["place"]] = np.where(given < 0, -1, given + 1)  # the first one is 1
+        return replace(detections, tracker_id=numbers)
