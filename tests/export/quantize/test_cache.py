@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 
 from tests.export.quantize.graphs import SIDE, conv_silu, graph
+from tests.support.media import picture
 from tests.support.specs import make_spec
 from yolotrt.errors import ExportError
 from yolotrt.export.quantize import Calibration, QuantizeOptions
@@ -203,3 +205,32 @@ def test_several_processes_share_it(cache: Path) -> None:
     assert {o[1] for o in outputs} == {last[1]}
     (entry,) = cache.iterdir()
     assert sorted(p.suffix for p in entry.iterdir()) == [".json", ".json", ".npz"]
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from tests.export.quantize.test_cache import SPEC, measured, network
+from yolotrt.export.quantize.pictures import find_calibration
+found = find_calibration(calib=Path(sys.argv[1]), data=None, count=int(sys.argv[2]))
+measured(network(), found, SPEC)[0].quantize(kind="int8")
+print(found.count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
+    one = cv2.imencode(".jpg", picture((480, 640)))[1].tobytes()
+    (tmp_path / "pictures").mkdir()
+    for i in range(1024):
+        (tmp_path / "pictures" / f"{i}.jpg").write_bytes(one)
+
+    def peak(count: int) -> int:
+        command = [sys.executable, "-c", PEAK, str(tmp_path / "pictures"), str(count)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=200)
+        used, mebibytes = map(int, done.stdout.split())
+        assert used == count
+        return mebibytes
+
+    # Kept, the pixels of the others would be 787 MiB.
+    assert peak(1024) < peak(128) + 60
