@@ -9,7 +9,7 @@ from yolotrt.export.gate.proof import Latency, Proof, Version
 from yolotrt.export.report.bars import swatch
 from yolotrt.export.report.markup import Node, add, node
 from yolotrt.export.report.style import COLOURS
-from yolotrt.export.report.words import budget, conditions, kept, milliseconds
+from yolotrt.export.report.words import budget, conditions, kept, milliseconds, unmeasured
 
 # In units of the drawing, which are pixels on the narrowest phones, so that the text is not scaled down there.
 _WIDTH, _HEIGHT = 330, 230
@@ -26,9 +26,11 @@ def front(proof: Proof) -> list[Node]:
     if like is None or len(points) < 2:
         return [node("p", _why_not(proof, measured))]
     figure = node("figure", _plot(points, proof), node("figcaption", _legend(points)))
+    runs = sorted(v.latency.runs for v in points if v.latency)
+    often = f"{runs[0]:,}" if runs[0] == runs[-1] else f"{runs[0]:,} to {runs[-1]:,}"
     text = (
-        f"Measured with {conditions(like)}. Left and up is better; the dashed line is the budget, "
-        f"{budget(proof.max_drop)} below FP32."
+        f"Measured with {conditions(like)}, {often} runs of each. Left and up is better; the dashed line is the "
+        f"budget, {budget(proof.max_drop)} below FP32."
     )
     found = [node("p", text, class_="muted"), figure]
     if len(points) < len(measured):
@@ -43,7 +45,7 @@ def _conditions_to_compare(measured: Sequence[Version], proof: Proof) -> Latency
 
 
 def _same(a: Latency, b: Latency | None) -> bool:
-    return b is not None and (a.runtime, a.batch) == (b.runtime, b.batch)
+    return b is not None and conditions(a) == conditions(b)
 
 
 def _why_not(proof: Proof, measured: Sequence[Version]) -> str:
@@ -51,8 +53,8 @@ def _why_not(proof: Proof, measured: Sequence[Version]) -> str:
         return "The latencies were measured under different conditions, so they are not drawn together."
     if measured:
         return f"Only the latency of {measured[0].name} was measured, so there is nothing to set against each other."
-    reasons = ", ".join(dict.fromkeys(v.latency_note for v in proof.versions if v.latency_note))
-    return f"Latency was not measured{': ' + reasons if reasons else ''}. So nothing is said about speed here."
+    reason = unmeasured(proof.versions) or "Latency was not measured."
+    return f"{reason} So nothing is said about speed here."
 
 
 def _plot(points: Sequence[Version], proof: Proof) -> Node:

@@ -59,28 +59,20 @@ def make_report(
         spec: the model in the bundle.
         parity: FP32 compared with the version in the bundle. The pictures that it names as worst are read again; one
             that is gone is left out.
-        created: time, as it shall be shown.
+        created: time, ISO 8601.
         yolotrt_version: that made the bundle.
     """
     sentence = words.verdict(proof)
-    made = {"name": name, "source": source, "created": created, "yolotrt_version": yolotrt_version}
-    blocks = [
-        ("Accuracy of each precision", sections.versions(proof)),
-        ("Accuracy and latency", front(proof)),
-        ("Accuracy of each class", sections.classes(proof)),
-        ("Sensitivity of the layers", sensitivity(proof)),
-        ("Arithmetic in each precision", sections.arithmetic(proof)),
-        ("Calibration", sections.calibration(proof)),
-        ("Pictures with other boxes", []),
-        ("How it was measured", sections.method(proof, spec, parity, **made)),
-        ("Limits and notes", sections.notes(proof)),
-    ]
-    # The pictures come last, since they get the room that all else leaves.
-    without = render(_page(name, source, sentence, proof, blocks))
-    room = MAX_BYTES - len(without.encode())
-    version = words.precision(proof.chosen.precision)
-    blocks[6] = blocks[6][0], pictures(parity, version=version, room=room)
-    html = render(_page(name, source, sentence, proof, blocks))
+
+    def page(shown: list[Node]) -> str:
+        made = sections.method(
+            proof, spec, parity, name=name, source=source, created=created, yolotrt_version=yolotrt_version
+        )
+        return render(_page(name, _subtitle(source, proof), _verdict(sentence, proof), _blocks(proof, shown, made)))
+
+    # The pictures get the room that all else leaves.
+    room = MAX_BYTES - len(page([]).encode())
+    html = page(pictures(parity, version=words.precision(proof.chosen.precision), room=room))
     data = {
         "format": FORMAT,
         "version": VERSION,
@@ -109,7 +101,23 @@ def write_report(report: Report, folder: Path, name: str) -> tuple[Path, Path]:
     return page, data
 
 
-def _page(name: str, source: str, sentence: str, proof: Proof, blocks: list[tuple[str, list[Node]]]) -> Node:
+def _blocks(proof: Proof, shown: list[Node], made: list[Node]) -> list[tuple[str, list[Node]]]:
+    """Headings and what stands under them, in the order of the page."""
+    of_classes = "Agreement in each class" if proof.measure == "parity" else "Accuracy of each class"
+    return [
+        ("Accuracy of each precision", sections.versions(proof)),
+        ("Accuracy and latency", front(proof)),
+        (of_classes, sections.classes(proof)),
+        ("Sensitivity of the layers", sensitivity(proof)),
+        ("Arithmetic in each precision", sections.arithmetic(proof)),
+        ("Calibration", sections.calibration(proof)),
+        ("Pictures with other boxes", shown),
+        ("How it was measured", made),
+        ("Limits and notes", sections.notes(proof)),
+    ]
+
+
+def _page(name: str, subtitle: str, verdict: Node, blocks: list[tuple[str, list[Node]]]) -> Node:
     head = node(
         "head",
         node("meta", charset="utf-8"),
@@ -119,9 +127,7 @@ def _page(name: str, source: str, sentence: str, proof: Proof, blocks: list[tupl
         node("style", LIGHT),
         node("style", DARK),
     )
-    main = node(
-        "main", node("h1", name), node("p", _subtitle(source, proof), class_="muted"), _verdict(sentence, proof)
-    )
+    main = node("main", node("h1", name), node("p", subtitle, class_="muted"), verdict)
     for title, content in blocks:
         add(main, node("section", node("h2", title), *content))
     return node("html", head, node("body", node("div", main, style=PAGE)), lang="en")

@@ -33,10 +33,8 @@ def versions(proof: Proof) -> list[Node]:
     )  # fmt: skip
     budget = f"The budget allows a loss of {words.budget(proof.max_drop)} of FP32's score. "
     arithmetic = "Arithmetic: the multiplications of all convolutions."
-    reasons = dict.fromkeys(v.latency_note for v in proof.versions if v.latency is None and v.latency_note)
-    latency = f" Latency was not measured: {', '.join(reasons)}." if reasons else ""
-    found = [whole, node("p", budget + arithmetic + latency, class_="muted")]
-    return found + _details(proof)
+    text = f"{budget}{arithmetic} {words.unmeasured(proof.versions)}".rstrip()
+    return [whole, node("p", text, class_="muted"), *_details(proof)]
 
 
 def _heading(text: str, column: int) -> Node:
@@ -80,13 +78,17 @@ def _latency(version: Version) -> list[Child]:
 
 
 def _details(proof: Proof) -> list[Node]:
-    """The other measures, FP32 beside the chosen version."""
+    """The other measures of the chosen version, beside those of FP32 where it has them."""
     first, chosen = proof.versions[0], proof.chosen
-    names = [name for name in first.score.details if name in chosen.score.details]
-    if not names or chosen is first:
+    before, after = first.score.details, chosen.score.details
+    names = [name for name in after if name != "map50_95"]  # that is the score itself
+    if not names:
         return []
-    rows = (_pair(words.detail(n), first.score.details[n], chosen.score.details[n]) for n in names)
-    headings = ("Measure", first.name, words.precision(chosen.precision), "Change")
+    headings: tuple[str, ...] = ("Measure", words.precision(chosen.precision))
+    rows = [row([words.detail(n)], words.score(after[n])) for n in names]
+    if before and chosen is not first:
+        headings = ("Measure", first.name, words.precision(chosen.precision), "Change")
+        rows = [_pair(words.detail(n), before.get(n), after[n]) for n in names]
     return [folded("Other measures", table(headings, rows, caption="Other measures"))]
 
 
@@ -94,28 +96,24 @@ def classes(proof: Proof) -> list[Node]:
     """FP32 beside the chosen version for every class, the largest loss first."""
     first, chosen = proof.versions[0], proof.chosen
     before, after = first.score.per_class, chosen.score.per_class
-    names = [name for name in before if name in after]
-    if not names:
-        return [node("p", _no_classes(proof))]
+    if not after:
+        return [node("p", "There are no labels." if proof.measure == "parity" else "It was not recorded.")]
     if chosen is first:
-        rows = [row([n], words.score(before[n])) for n in names]
-        return [*_long(("Class", first.name), rows, "Score of each class")]
-    names.sort(key=lambda n: _change(before[n], after[n]))
-    rows = [_pair(n, before[n], after[n], limit=proof.max_drop) for n in names]
-    marked = sum(_lost(before[n], after[n], proof.max_drop) for n in names)
+        rows = [row([n], words.score(after[n])) for n in after]
+        return [*_long(("Class", first.name), rows)]
+    if proof.measure == "parity":
+        before = dict.fromkeys(after, 1.0)  # FP32 agrees with itself in everything
+    names = sorted(after, key=lambda n: _change(before.get(n), after[n]))
+    rows = [_pair(n, before.get(n), after[n], limit=proof.max_drop) for n in names]
+    marked = sum(_lost(before.get(n), after[n], proof.max_drop) for n in names)
+    what = "Share of boxes in common" if proof.measure == "parity" else words.MEASURES[proof.measure]
     text = (
-        f"{words.MEASURES[proof.measure]}, the largest loss first; the change is in hundredths. "
-        f"{_marked(marked, len(names))} more than {words.budget(proof.max_drop)} of the score"
-        f"{', marked with an arrow' if marked else ''}. A class with few objects moves by chance."
+        f"{what}, the largest loss first; the change is in hundredths. {_marked(marked, len(names))} more than "
+        f"{words.budget(proof.max_drop)} of the score{', marked with an arrow' if marked else ''}. A class with few "
+        "objects moves by chance."
     )
     headings = ("Class", first.name, words.precision(chosen.precision), "Change")
-    return [node("p", text, class_="muted"), *_long(headings, rows, "Score of each class")]
-
-
-def _no_classes(proof: Proof) -> str:
-    if proof.measure == "parity":
-        return "There are no labels, so the accuracy of single classes is not known."
-    return "The accuracy of single classes was not recorded."
+    return [node("p", text, class_="muted"), *_long(headings, rows)]
 
 
 def _marked(count: int, of: int) -> str:
@@ -124,7 +122,7 @@ def _marked(count: int, of: int) -> str:
     return f"1 of {of} classes lost" if count == 1 else f"{count} of {of} classes lost"
 
 
-def _long(headings: Sequence[str], rows: Sequence[Node], caption: str) -> Iterable[Node]:
+def _long(headings: Sequence[str], rows: Sequence[Node], *, caption: str = "Score of each class") -> Iterable[Node]:
     """All rows, those beyond the first ones folded away."""
     yield table(headings, rows[:MOST_CLASSES], caption=caption)
     if len(rows) > MOST_CLASSES:
@@ -134,11 +132,11 @@ def _long(headings: Sequence[str], rows: Sequence[Node], caption: str) -> Iterab
 
 def _pair(name: str, before: float | None, after: float | None, *, limit: float | None = None) -> Node:
     """A row with both scores and their difference; a loss of more than `limit` of the score is marked."""
-    change: list[Child] = [words.DASH]
+    change: Child = words.DASH
     if before is not None and after is not None:
-        change = [words.signed(after - before)]
+        change = words.signed(after - before)
     if limit is not None and _lost(before, after, limit):
-        change = [node("span", "\N{BLACK DOWN-POINTING TRIANGLE} ", *change, class_="bad", style=f"color:{BAD}")]
+        change = node("span", "\N{BLACK DOWN-POINTING TRIANGLE} ", change, class_="bad", style=f"color:{BAD}")
     return row([name], words.score(before), words.score(after), change)
 
 
@@ -201,7 +199,7 @@ def method(
         ("Bundle", name),
         ("Weights", source),
         ("Model", f"{spec.task}, {spec.head.replace('_', ' ')} head, {len(spec.names)} classes, {size}"),
-        ("Made", f"{created}, yolotrt {yolotrt_version}"),
+        ("Made", f"{words.time(created)}, yolotrt {yolotrt_version}"),
     ]
     return [facts(pairs, caption="How it was measured")]
 

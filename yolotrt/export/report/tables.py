@@ -8,30 +8,23 @@ from yolotrt.export.report.markup import Child, Node, add, node
 from yolotrt.export.report.style import NUMBER, TABLE, TEXT
 
 
-def table(headings: Sequence[str], rows: Iterable[Node], *, caption: str, text_columns: int = 1) -> Node:
+def table(headings: Sequence[str], rows: Iterable[Node], *, caption: str) -> Node:
     """A table of data.
 
     Args:
-        headings: of the columns.
+        headings: of the columns; all but the first hold numbers.
         rows: from `row`.
         caption: what the table is; for screen readers, as a heading stands above it.
-        text_columns: so many columns from the left hold text.
     """
-    cells = [
-        node("th", h, scope="col", style=TEXT if i < text_columns else NUMBER) for i, h in enumerate(headings)
-    ]  # fmt: skip
-    return node(
-        "table", node("thead", node("tr", *cells)), node("tbody", *rows), class_="data", style=TABLE, aria_label=caption
-    )
+    cells = [node("th", heading, scope="col", style=NUMBER if i else TEXT) for i, heading in enumerate(headings)]
+    head, body = node("thead", node("tr", *cells)), node("tbody", *rows)
+    return node("table", head, body, class_="data", style=TABLE, aria_label=caption)
 
 
-def row(name: Sequence[Child], *numbers: Child | Sequence[Child], class_: str = "") -> Node:
+def row(name: Sequence[Child], *numbers: Child) -> Node:
     """A row: what it is about, then its numbers."""
-    cells = [node("td", *([n] if isinstance(n, str | Node) or n is None else n), style=NUMBER) for n in numbers]
-    made = node("tr", node("th", *name, scope="row", style=TEXT), *cells)
-    if class_:
-        made.set("class", class_)
-    return made
+    cells = (node("td", number, style=NUMBER) for number in numbers)
+    return node("tr", node("th", *name, scope="row", style=TEXT), *cells)
 
 
 def facts(pairs: Iterable[tuple[str, Child]], *, caption: str) -> Node:

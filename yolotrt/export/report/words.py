@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from yolotrt.export.gate.proof import Latency, Measure, Proof, Version
 from yolotrt.model_spec import Precision
@@ -13,15 +15,19 @@ PER_CENT = "\N{NO-BREAK SPACE}%"
 """A number and its unit stay on one line."""
 MEASURES: Mapping[Measure, str] = {"mAP50-95": "mAP50-95", "parity": "boxes in common with FP32"}
 
+_PRECISION = re.compile(r", (?:fp32|fp16|bf16|fp8|int8)(?![\w-])")
 _DETAILS = {
+    "boxes": "boxes of FP32", "missed": "boxes missed", "added": "boxes added",
     "map50_95": "mAP50-95", "map50": "mAP50", "map75": "mAP75", "map_small": "mAP50-95, small objects",
     "map_medium": "mAP50-95, medium objects", "map_large": "mAP50-95, large objects",
 }  # fmt: skip
 
 
 def score(value: float | None) -> str:
-    """A score with four digits; a dash where there is none."""
-    return DASH if value is None else f"{value:.4f}"
+    """A score with four digits, a count as it is, a dash where there is none."""
+    if value is None:
+        return DASH
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def kept(relative: float) -> str:
@@ -75,9 +81,30 @@ def detail(name: str) -> str:
 
 
 def conditions(latency: Latency) -> str:
-    """What a latency was measured with."""
+    """What a latency was measured with, as far as it may not differ between latencies that are compared."""
     pictures = "1 picture" if latency.batch == 1 else f"{latency.batch} pictures"
-    return f"{latency.runtime}, {pictures} at a time, {latency.runs:,} runs"
+    # A runtime names the precision it computes in, which does differ.
+    return f"{_PRECISION.sub('', latency.runtime)}, {pictures} at a time"
+
+
+def unmeasured(versions: Sequence[Version]) -> str:
+    """Why latencies were not measured, as sentences; empty where nothing is known of it."""
+    without = [v for v in versions if v.latency is None]
+    reasons = {v.name: v.latency_note.rstrip(".") for v in without if v.latency_note}
+    if len(without) == len(versions) and len(set(reasons.values())) == 1:
+        return f"Latency was not measured: {next(iter(reasons.values()))}."
+    return " ".join(f"The latency of {name} was not measured: {reason}." for name, reason in reasons.items())
+
+
+def time(created: str) -> str:
+    """An ISO 8601 time to the minute, in UTC; any other text as it is."""
+    try:
+        moment = dt.datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    if moment.tzinfo is None:
+        return created
+    return f"{moment.astimezone(dt.timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def verdict(proof: Proof) -> str:
@@ -86,7 +113,8 @@ def verdict(proof: Proof) -> str:
     name = precision(chosen.precision)
     limit = f"the budget of {budget(proof.max_drop)}"
     if chosen.precision == "fp32":
-        if not proof.met:
+        others = [v for v in proof.versions if v is not chosen]
+        if others and not any(v.inside for v in others):
             return f"No other precision stays inside {limit}: the model is left in FP32."
         return "FP32: all of the accuracy is kept, since nothing was changed."
     if proof.measure == "parity":
