@@ -5,7 +5,7 @@ The command line prints `str(error)` as one line and exits with `exit_code`: 2 f
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class YolotrtError(Exception):
@@ -72,6 +72,16 @@ class PlanMismatchError(ModelError):
 
 class ExportError(YolotrtError):
     """A stage of the export failed, or its check did not hold."""
+
+
+class AccuracyError(ExportError):
+    """A precision that loses more accuracy than it may. The best version found is kept under another name.
+
+    Attributes:
+        result: the `yolotrt.export.pipeline.ExportResult` of what is kept.
+    """
+
+    result: Any = None
 
 
 class BackendError(YolotrtError):

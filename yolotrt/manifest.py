@@ -61,6 +61,8 @@ class Manifest:
         onnx: the ONNX file.
         plan: the plan, where one was built.
         checks: results of the export's own checks, by stage.
+        report: the page on the accuracy, where it was measured.
+        accepted: it keeps the accuracy that was asked for, or none was.
     """
 
     name: str
@@ -73,6 +75,8 @@ class Manifest:
     onnx: FileRecord
     plan: PlanRecord | None = None
     checks: Mapping[str, Any] = field(default_factory=dict)
+    report: FileRecord | None = None
+    accepted: bool = True
 
     def write(self, path: Path) -> None:
         """Write the manifest, whole or not at all."""
@@ -114,6 +118,9 @@ class Manifest:
                 if plan
                 else None,
                 checks=data["checks"],
+                # Manifests of earlier versions have neither of these.
+                report=FileRecord(**data["report"]) if data.get("report") else None,
+                accepted=bool(data.get("accepted", True)),
             )
         except (KeyError, TypeError) as e:
             raise ModelError(f"{path}: damaged manifest ({e!r})", remedy="Export the model again.") from e

@@ -16,7 +16,7 @@ from yolotrt.errors import ModelError
 Task = Literal["detect", "segment", "pose", "obb", "classify"]
 Head = Literal["anchor_free", "end_to_end", "detr", "objectness"]
 Resize = Literal["fit", "minimal", "stretch"]
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "fp8", "int8"]
 
 SPEC_VERSION = 1
 

@@ -73,21 +73,34 @@ def infer_spec(
 
 def read_onnx_spec(model: Path | onnx.ModelProto, *, where: str | None = None) -> ModelSpec:
     """The `ModelSpec` of an ONNX file or a loaded model. Raises ModelError where it is not a YOLO."""
-    import onnx
 
     if isinstance(model, Path):
         where = where or str(model)
         model = load_onnx(model)
     graph = model.graph
     constants = {i.name for i in graph.initializer}
-    half = any(i.data_type == onnx.TensorProto.FLOAT16 for i in graph.initializer)
     return infer_spec(
         inputs=[tensor_spec(v) for v in graph.input if v.name not in constants],
         outputs=[tensor_spec(v) for v in graph.output],
         metadata={p.key: p.value for p in model.metadata_props},
         where=where or "the ONNX model",
-        precision="fp16" if half else "fp32",
+        precision=_precision(graph),
     )
+
+
+def _precision(graph: onnx.GraphProto) -> Precision:
+    """The lowest one that its weights are kept in, or that its activations are rounded to."""
+    import onnx
+
+    kinds = onnx.TensorProto
+    types = {i.name: i.data_type for i in graph.initializer}
+    pairs = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    rounded = {types.get(n.input[2]) if len(n.input) > 2 else kinds.UINT8 for n in pairs}
+    if rounded & {kinds.INT8, kinds.UINT8}:
+        return "int8"
+    if rounded & {kinds.FLOAT8E4M3FN, kinds.FLOAT8E5M2}:
+        return "fp8"
+    return "fp16" if kinds.FLOAT16 in types.values() else "fp32"
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from yolotrt.errors import ConfigError, UsageError
-from yolotrt.model_spec import BatchRange, Precision
+from yolotrt.model_spec import BatchRange
 
 Target = Literal["auto", "onnx", "tensorrt", "tensorrt-rtx", "openvino"]
+PrecisionChoice = Literal["fp32", "fp16", "fp8", "int8", "auto"]
 T = TypeVar("T")
 
 MAX_SIDE = 16384  # pixels of an input; what is beyond it is a slip of the finger, and would fill any memory
@@ -89,13 +90,21 @@ class ExportOptions:
     Attributes:
         imgsz: input (height, width) in pixels; None takes the model's own (640 where it names none).
         batch: batch sizes of the input; the same three numbers make it static.
-        precision: of the arithmetic; None takes fp16 where a TensorRT plan is built and fp32 elsewhere.
+        precision: of the arithmetic; None takes fp16 where a TensorRT plan is built and fp32 elsewhere. `auto` tries
+            fp16, fp8 and int8 and takes the fastest, as measured here, that keeps the accuracy.
         target: what to build; `auto` builds a plan with whichever TensorRT is importable, else stops at the ONNX.
         names: class names in place of the model's own.
         output: folder of the bundle; None makes `NAME-PRECISION` in the current folder.
         images: pictures for the numerical comparison and the FP16 calibration (a file, glob or folder); None takes
             the ones that ship with yolotrt.
         opset: ONNX operator set; None takes the newest one every back-end reads.
+        data: labelled data set (data.yaml, or COCO annotations): accuracy is measured on its validation split, and
+            fp8 and int8 are calibrated on its training split.
+        calib: pictures to calibrate on in place of the training split: a folder, glob, list, data.yaml or video.
+            Without `data`, boxes are compared with those of FP32 in place of labels.
+        calib_pictures: use at most this many of them, spread evenly.
+        calib_few: allow fewer than 64.
+        max_drop: how much of FP32's accuracy may be lost, relative, 0..1; None takes 0.005.
         plan: how TensorRT builds.
         trust: allow an unrestricted unpickling of the weights, which can run any code that they hold.
         force: build everything again, even if nothing has changed.
@@ -103,12 +112,17 @@ class ExportOptions:
 
     imgsz: tuple[int, int] | None = None
     batch: BatchRange = field(default_factory=BatchRange)
-    precision: Precision | None = None
+    precision: PrecisionChoice | None = None
     target: Target = "auto"
     names: tuple[str, ...] | None = None
     output: Path | None = None
     images: Path | None = None
     opset: int | None = None
+    data: Path | None = None
+    calib: Path | None = None
+    calib_pictures: int = 512
+    calib_few: bool = False
+    max_drop: float | None = None
     plan: PlanOptions = field(default_factory=PlanOptions)
     trust: bool = False
     force: bool = False
@@ -120,12 +134,23 @@ class ExportOptions:
         batch: Any = self.batch
         if not isinstance(batch, BatchRange):
             object.__setattr__(self, "batch", _batch_range(batch))
-        _widen(self, paths=("output", "images"), tuples=("imgsz", "names"))
+        _widen(self, paths=("output", "images", "data", "calib"), tuples=("imgsz", "names"))
         if self.target not in get_args(Target):
             raise UsageError("option target is unknown", got=self.target, expected=" | ".join(get_args(Target)))
-        if self.precision is not None and self.precision not in get_args(Precision):
+        if self.precision is not None and self.precision not in get_args(PrecisionChoice):
             raise UsageError(
-                "option precision is unknown", got=self.precision, expected=" | ".join(get_args(Precision))
+                "option precision is unknown", got=self.precision, expected=" | ".join(get_args(PrecisionChoice))
+            )
+        if not _is_whole(self.calib_pictures) or self.calib_pictures < 1:
+            raise UsageError(
+                "option calib_pictures is out of range", got=repr(self.calib_pictures), expected="a whole number"
+            )
+        drop: Any = self.max_drop
+        if drop is not None and not (_is_number(drop) and 0 <= drop < 1):
+            raise UsageError(
+                "option max_drop is out of range",
+                got=repr(drop),
+                expected="a share from 0 to 1: 0.005 for half a per cent",
             )
         sides: Any = self.imgsz
         if sides is not None and not (
@@ -139,7 +164,7 @@ class ExportOptions:
             )
         if self.opset is not None and (not _is_whole(self.opset) or self.opset < 1):
             raise UsageError("option opset is no ONNX operator set", got=repr(self.opset), expected="a whole number")
-        for name in ("output", "images"):
+        for name in ("output", "images", "data", "calib"):
             value: Any = getattr(self, name)
             if not isinstance(value, Path | None):
                 raise UsageError(f"option {name} is no path", got=f"an object of type {type(value).__name__}")

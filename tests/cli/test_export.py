@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from tests.support.weights import save_weights, write_pictures
 from yolotrt.cli import export_config
 from yolotrt.cli.export import command
-from yolotrt.errors import ConfigError, UnsupportedOptionError, UsageError
+from yolotrt.errors import ConfigError, UsageError
 from yolotrt.model_spec import BatchRange
 from yolotrt.options import ExportOptions, PlanOptions
 
@@ -124,9 +124,16 @@ def test_bad_input_is_one_clear_line(
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (["--int8"], UnsupportedOptionError, "--int8 comes with a later release"),
-        (["--fp8"], UnsupportedOptionError, "--fp8 comes with a later release"),
-        (["--precision", "int8"], UnsupportedOptionError, "precision int8 comes with a later release"),
+        (["--int8"], UsageError, "precision int8 needs pictures to calibrate on"),
+        (["--fp8"], UsageError, "precision fp8 needs pictures to calibrate on"),
+        (["--precision", "auto"], UsageError, "precision auto needs pictures to calibrate on"),
+        (["--int8", "--fp8"], UsageError, "--fp8 and --int8 contradict"),
+        (["--int8", "--precision", "fp8"], UsageError, "--int8 and --precision fp8 contradict"),
+        (["--max-drop", "0.01"], UsageError, "option max_drop is a limit for an accuracy that is not measured"),
+        (["--max-drop", "1.5", "--int8"], UsageError, "option max_drop is out of range"),
+        (["--calib-pictures", "0", "--int8"], UsageError, "option calib_pictures is out of range"),
+        (["--calib", "FOLDER"], UsageError, "option calib has no use with precision fp32"),
+        (["--data", "d.yaml", "--precision", "fp32"], UsageError, "option data has no use with precision fp32"),
         (["--precision", "fp64"], UsageError, "option precision is unknown"),
         (["--fp16", "--precision", "fp32"], UsageError, "contradict"),
         (["--target", "trt"], UsageError, "option target is unknown"),
@@ -195,6 +202,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("imgsz: wide", "option imgsz is no size"),
         ("trust: maybe", "option trust is not true or false"),
         ("target: [1]", "option target is not text"),
+        ("max_drop: little", "option max_drop is not a number"),
         ("- 1", "not a mapping"),
         ("a: [", "not valid YAML"),
     ],
@@ -206,11 +214,12 @@ def test_a_bad_file(tmp_path: Path, text: str, message: str) -> None:
         export_config.load(config, NONE, NONE)
 
 
-def test_int8_in_a_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_precision_and_its_pictures_in_a_file(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text("precision: int8")
-    with pytest.raises(UnsupportedOptionError, match="later release"):
-        export_config.load(config, NONE, NONE)
+    config.write_text("precision: INT8\ndata: d.yaml\ncalib: clips/a.mp4\ncalib_pictures: 96\nmax_drop: 0.01")
+    found = export_config.load(config, {"calib_few": True}, NONE)
+    assert (found.precision, found.data, found.calib) == ("int8", Path("d.yaml"), Path("clips/a.mp4"))
+    assert (found.calib_pictures, found.calib_few, found.max_drop) == (96, True, 0.01)
 
 
 def test_names_of_a_data_set(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -38,6 +39,8 @@ class Capabilities:
         gpu_options: names of the `PlanOptions` with which it needs a GPU even so.
         explains_invalid_plans: its runtime says why a plan does not fit (`Runtime.get_engine_validity`).
         refits_from_onnx: it can fill a stripped plan with the weights of an ONNX file.
+        quantizes_since: the first version that builds convolutions of this precision, by its name; those that are not
+            named, all do.
     """
 
     key: str
@@ -54,6 +57,7 @@ class Capabilities:
     gpu_options: frozenset[str] = frozenset()
     explains_invalid_plans: bool = False
     refits_from_onnx: bool = False
+    quantizes_since: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
 
     @property
     def can_build(self) -> bool:
@@ -107,6 +111,7 @@ FAMILY: tuple[Capabilities, ...] = (
         gpu_options=frozenset({"refittable", "strip"}),
         explains_invalid_plans=True,
         refits_from_onnx=True,
+        quantizes_since={"fp8": (1, 5), "int8": (1, 7)},
     ),
     Capabilities(
         key="tensorrt_lean",
@@ -149,6 +154,14 @@ class Flavour:
     def title(self) -> str:
         """Name and version for people: `TensorRT-RTX 1.7.1.116`."""
         return f"{self.can.title} {self.version}"
+
+    def lacks_precision(self, precision: str) -> str:
+        """Why it builds no plan of this precision, in a few words; empty where it does."""
+        since = self.can.quantizes_since.get(precision)
+        own = re.match(r"(\d+)\.(\d+)", self.version)
+        if since is None or own is None or (int(own[1]), int(own[2])) >= since:
+            return ""
+        return f"{self.title} builds no {precision.upper()} convolutions, {since[0]}.{since[1]} and later do"
 
     @property
     def problem(self) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yolotrt.cli import interrupts
-from yolotrt.errors import UnsupportedOptionError, UsageError
+from yolotrt.errors import AccuracyError, UsageError
 
 if TYPE_CHECKING:
     from yolotrt.export.pipeline import ExportResult
@@ -35,10 +35,21 @@ _PLAN_FLAGS = {
 @click.option("--imgsz", metavar="N|HxW", help="Input size in pixels: 640, or 384x640.  [default: the model's own]")
 @click.option("--batch", metavar="N", help="Fixed batch size.  [default: 1]")
 @click.option("--batch-range", metavar="MIN,OPT,MAX", help="Dynamic batch; a plan is tuned for OPT.")
-@click.option("--precision", metavar="fp32|fp16", help="[default: fp16 for a plan, else fp32]")
+@click.option(
+    "--precision",
+    metavar="fp32|fp16|fp8|int8|auto",
+    help="auto: the fastest that keeps the accuracy.  [default: fp16 for a plan, else fp32]",
+)
 @click.option("--fp16", is_flag=True, help="Short for --precision fp16.")
-@click.option("--int8", is_flag=True, hidden=True)
-@click.option("--fp8", is_flag=True, hidden=True)
+@click.option("--fp8", is_flag=True, help="Short for --precision fp8.")
+@click.option("--int8", is_flag=True, help="Short for --precision int8.")
+@click.option("--data", metavar="FILE", help="Labelled data set (data.yaml, COCO .json): measures the accuracy.")
+@click.option("--max-drop", type=float, metavar="SHARE", help="Accuracy that may be lost, relative.  [default: 0.005]")
+@click.option(
+    "--calib", metavar="PATH", help="Pictures or a video to calibrate on.  [default: the train split of --data]"
+)
+@click.option("--calib-pictures", metavar="N", help="Calibrate on at most so many.  [default: 512]")
+@click.option("--calib-few", is_flag=True, default=None, help="Allow a calibration on fewer than 64.")
 @click.option("--target", metavar="auto|onnx|tensorrt|tensorrt-rtx|openvino", help="What to build.  [default: auto]")
 @click.option("--names", metavar="LIST|FILE", help="Class names in place of the model's own.")
 @click.option("--output", metavar="DIR", help="Folder of the bundle.  [default: NAME-PRECISION]")
@@ -70,7 +81,12 @@ def command(model: str, config: Path | None, as_json: bool, **given: Any) -> Non
     from yolotrt.export.pipeline import export_model
 
     with _progress(silent=as_json) as on_stage:
-        result = export_model(model, options=options, on_stage=on_stage)
+        try:
+            result = export_model(model, options=options, on_stage=on_stage)
+        except AccuracyError as e:
+            if as_json:
+                click.echo(json.dumps(e.result.to_dict()))
+            raise
     if as_json:
         click.echo(json.dumps(result.to_dict()))
     else:
@@ -78,15 +94,15 @@ def command(model: str, config: Path | None, as_json: bool, **given: Any) -> Non
 
 
 def _precision(given: dict[str, Any]) -> str | None:
-    """One of --precision, --fp16, and the ones that are refused by name."""
-    asked: list[str] = [name for name in ("fp16", "int8", "fp8") if given.pop(name)]
+    """The one that is named, by --precision or a flag of its own."""
+    flags = [name for name in ("fp16", "fp8", "int8") if given.pop(name)]
+    asked = dict.fromkeys([f"--{name}" for name in flags])
     precision: str | None = given["precision"]
-    for name in ("int8", "fp8"):
-        if name in asked:
-            raise UnsupportedOptionError(f"--{name} comes with a later release", remedy="Use --fp16.")
-    if asked and precision not in (None, "fp16"):
-        raise UsageError(f"--fp16 and --precision {precision} contradict each other")
-    return "fp16" if asked else precision
+    if precision is not None and [precision.lower()] != flags:
+        asked[f"--precision {precision}"] = None
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} contradict each other")
+    return flags[0] if flags else precision
 
 
 def _batch(given: dict[str, Any]) -> Any:
@@ -134,5 +150,7 @@ def _conclude(result: ExportResult) -> None:
     size = "x".join(map(str, result.manifest.spec.imgsz))
     what = f"{result.manifest.spec.precision.upper()}, input {size}"
     click.echo(f"{made} {result.plan or result.onnx} ({what})")
+    if result.report is not None:
+        click.echo(f"Accuracy: {result.report}")
     click.echo(f"Run it: yolotrt detect --model {result.manifest_path} PICTURE")
     sys.stdout.flush()

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from yolotrt.cli.config_file import read_config
-from yolotrt.errors import ConfigError, UnsupportedOptionError, UsageError
+from yolotrt.errors import ConfigError, UsageError
 from yolotrt.model_spec import BatchRange
 from yolotrt.options import ExportOptions, PlanOptions, check_keys
 
-_LATER = ("int8", "fp8")
 _NAMES_FILES = (".txt", ".names", ".yaml", ".yml")
 
 
@@ -41,8 +40,6 @@ def load(path: Path | None, given: Mapping[str, Any], plan: Mapping[str, Any]) -
         check_keys(PlanOptions, nested, where=f"{path}: plan")
         try:
             options, plan_options = _parse(data, _FIELDS), _parse(nested, _PLAN_FIELDS)
-        except UnsupportedOptionError:
-            raise
         except UsageError as e:
             raise ConfigError(f"{path}: {e.what}", got=e.got, expected=e.expected, remedy=e.remedy) from e
     options |= _parse(given, _FIELDS)
@@ -77,12 +74,7 @@ def _batch(name: str, value: Any) -> BatchRange:
 
 
 def _precision(name: str, value: Any) -> str:
-    text = _text(name, value).lower()
-    if text in _LATER:
-        raise UnsupportedOptionError(
-            f"precision {text} comes with a later release", expected="fp32 or fp16", remedy="Use --fp16."
-        )
-    return text
+    return _text(name, value).lower()
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
@@ -131,6 +123,12 @@ def _number(name: str, value: Any) -> int:
     return number
 
 
+def _share(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"option {name} is not a number", got=repr(value))
+    return float(value)
+
+
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise UsageError(f"option {name} is not true or false", got=repr(value))
@@ -173,6 +171,11 @@ _FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "output": _path,
     "images": _path,
     "opset": _number,
+    "data": _path,
+    "calib": _path,
+    "calib_pictures": _number,
+    "calib_few": _flag,
+    "max_drop": _share,
     "trust": _flag,
     "force": _flag,
 }

@@ -40,6 +40,16 @@ class BundlePaths:
         return self.folder / f"{self.name}.json"
 
     @property
+    def report(self) -> Path:
+        return self.folder / f"{self.name}-report.html"
+
+    @property
+    def rejected(self) -> BundlePaths:
+        """Where the bundle goes if it does not keep the accuracy: beside its place, under a name that says so."""
+        place = self.folder.resolve()
+        return BundlePaths(folder=place.with_name(f"{place.name}-rejected"), name=f"{self.name}-rejected")
+
+    @property
     def ready(self) -> Path:
         """The finished files on their way into place."""
         return self.folder / f".{self.name}.ready"
@@ -120,13 +130,18 @@ def _publish(paths: BundlePaths) -> None:
 
 
 def latest_bundle(folder: Path) -> Path | None:
-    """The manifest exported last in `folder` or in one of its direct subfolders; None where there is none."""
+    """The manifest exported last in `folder` or in one of its direct subfolders; None where there is none.
+
+    One that does not keep the accuracy that was asked for is none.
+    """
     found: list[tuple[float, str, Path]] = []
     for path in (*folder.glob("*.json"), *folder.glob("*/*.json")):
         if path.name.startswith(".") or path.parent.name.startswith(".") or not _looks_like_manifest(path):
             continue
         with contextlib.suppress(ModelError, OSError):
-            found.append((path.stat().st_mtime, Manifest.read(path).created, path))
+            manifest = Manifest.read(path)
+            if manifest.accepted:
+                found.append((path.stat().st_mtime, manifest.created, path))
     return max(found)[2] if found else None
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ from yolotrt._version import __version__
 from yolotrt.backends.flavours import Flavour
 from yolotrt.errors import CudaError, MissingExtraError, SourceError
 from yolotrt.export.source import Source
-from yolotrt.model_spec import Precision
-from yolotrt.options import ExportOptions
+from yolotrt.options import ExportOptions, PrecisionChoice
 
 _PACKAGE = Path(__file__).parents[1]
 _TOOLS = {
@@ -46,11 +45,15 @@ def compute_digests(
     source: Source,
     options: ExportOptions,
     *,
-    precision: Precision,
+    precision: PrecisionChoice,
     pictures: Sequence[Path],
     flavour: Flavour | None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> Digests:
-    """Hash what `export_model` would use. Raises SourceError where a picture cannot be read."""
+    """Hash what `export_model` would use, with what its precision is proven by in `evidence`.
+
+    Raises SourceError where a picture cannot be read.
+    """
     graph: dict[str, Any] = {
         "source": source.sha256,
         "imgsz": options.imgsz,
@@ -58,6 +61,7 @@ def compute_digests(
         "names": options.names,
         "opset": options.opset,
         "precision": precision,
+        "evidence": evidence,
         "pictures": [_content(p) for p in pictures],
         "tools": {
             "yolotrt": __version__,

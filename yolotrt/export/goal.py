@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yolotrt.backends.flavours import Flavour, for_target
-from yolotrt.errors import BackendError, MissingExtraError, UsageError
+from yolotrt.errors import BackendError, MissingExtraError, UnsupportedOptionError, UsageError
+from yolotrt.export.quantize.formats import Kind
 from yolotrt.export.source import Source
 from yolotrt.model_spec import ModelSpec, Precision
-from yolotrt.options import ExportOptions, PlanOptions
+from yolotrt.options import ExportOptions, PlanOptions, PrecisionChoice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,12 +17,14 @@ class Goal:
     """Produced by `choose_goal`, consumed by the pipeline.
 
     Attributes:
-        precision: of the arithmetic in the graph.
+        precision: of the arithmetic in the graph; `auto` where it is chosen by what comes out.
+        kinds: the precisions to quantize to: one, or all that `auto` tries.
         flavour: the TensorRT that builds the plan; None for no plan.
         note: why there is no plan, and how to get one; empty where one is built.
     """
 
-    precision: Precision
+    precision: PrecisionChoice
+    kinds: tuple[Kind, ...] = ()
     flavour: Flavour | None = None
     note: str = ""
 
@@ -50,15 +53,56 @@ def choose_goal(options: ExportOptions, source: Source, given: ModelSpec | None)
             got=f"--target {options.target}",
             remedy="Leave them out, or use --target tensorrt or tensorrt-rtx.",
         )
-    precision: Precision = options.precision or ("fp16" if flavour else "fp32")
-    if given is not None and given.precision == "fp16":
-        if options.precision == "fp32":
+    precision: PrecisionChoice = options.precision or ("fp16" if flavour else "fp32")
+    if given is not None and given.precision != "fp32":
+        precision = _as_it_is(options, source, given.precision)
+    kinds = _kinds(precision, given, flavour)
+    _check_data(options, precision, kinds)
+    return Goal(precision=precision, kinds=kinds, flavour=flavour, note=note)
+
+
+def _as_it_is(options: ExportOptions, source: Source, given: Precision) -> Precision:
+    """The precision of a graph that has a low one already. Raises UsageError where another one is asked for."""
+    if options.precision in (None, given):
+        return given
+    what = "quantized to INT8 or FP8" if given in ("int8", "fp8") else given.upper()
+    raise UsageError(
+        f"{source.path}: its graph is {what} already and cannot be made {options.precision.upper()}",
+        remedy="Give the FP32 ONNX file or the weights it came from, or leave the precision out.",
+    )
+
+
+def _kinds(precision: PrecisionChoice, given: ModelSpec | None, flavour: Flavour | None) -> tuple[Kind, ...]:
+    """What is to be quantized. Raises UnsupportedOptionError where no plan can be built of it."""
+    if given is not None and given.precision != "fp32":
+        return ()
+    if precision == "auto":
+        return tuple(kind for kind in ("fp8", "int8") if not (flavour and flavour.lacks_precision(kind)))
+    if precision not in ("fp8", "int8"):
+        return ()
+    if flavour is not None and (problem := flavour.lacks_precision(precision)):
+        raise UnsupportedOptionError(problem, remedy="Install a later one, or use --target onnx.")
+    return (precision,)
+
+
+def _check_data(options: ExportOptions, precision: PrecisionChoice, kinds: tuple[Kind, ...]) -> None:
+    """Raise UsageError for pictures that are missing, or that nothing would be done with."""
+    if (kinds or precision == "auto") and options.data is None and options.calib is None:
+        raise UsageError(
+            f"precision {precision} needs pictures to calibrate on and to measure the accuracy with",
+            expected="--data data.yaml, or --calib with a folder of pictures",
+        )
+    if not kinds and precision != "auto":
+        for name in ("calib", *(("data",) if precision != "fp16" else ())):
+            if getattr(options, name) is not None:
+                raise UsageError(
+                    f"option {name} has no use with precision {precision}", expected="--int8, --fp8 or --precision auto"
+                )
+        if options.max_drop is not None and options.data is None:
             raise UsageError(
-                f"{source.path}: its graph is FP16 already and cannot be made FP32 again",
-                remedy="Give the FP32 ONNX file or the weights it came from, or leave --precision out.",
+                "option max_drop is a limit for an accuracy that is not measured",
+                expected="--data with labelled pictures",
             )
-        precision = "fp16"
-    return Goal(precision=precision, flavour=flavour, note=note)
 
 
 def _flavour(options: ExportOptions) -> tuple[Flavour | None, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from yolotrt.export.samples import batches
 from yolotrt.export.stages import RunningStage
 from yolotrt.model_spec import ModelSpec, Precision
 from yolotrt.model_spec_infer import METADATA_KEY, read_onnx_spec
+from yolotrt.options import PrecisionChoice
 from yolotrt.types import Batch, RawOutputs
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ class Graph:
     model: onnx.ModelProto = field(repr=False)
     spec: ModelSpec
     checks: dict[str, Any] = field(default_factory=dict)
+
+    def with_model(self, model: onnx.ModelProto, precision: Precision, checks: Mapping[str, Any]) -> Graph:
+        """The same with another graph in it, which gets the metadata of this one, and with further checks."""
+        metadata = list(self.model.metadata_props)
+        del model.metadata_props[:]
+        model.metadata_props.extend(metadata)
+        spec = dataclasses.replace(self.spec, precision=precision)
+        return Graph(model=model, spec=spec, checks={**self.checks, **checks})
 
     def serialized(self) -> bytes:
         """The file's content, with the `ModelSpec` in its metadata."""
@@ -133,14 +142,17 @@ def compare_with_origin(graph: Graph, reference: Reference, stage: RunningStage)
 
 
 def lower_precision(
-    graph: Graph, reference: Reference, precision: Precision, pictures: Sequence[Path], stage: RunningStage
+    graph: Graph, reference: Reference, precision: PrecisionChoice, pictures: Sequence[Path], stage: RunningStage
 ) -> Graph:
-    """The graph in `precision`, compared with the source itself. Raises ExportError where boxes are lost."""
+    """The graph in FP16 unless `precision` is fp32, compared with the source itself.
+
+    Raises ExportError where boxes are lost.
+    """
+    if graph.spec.precision != "fp32":
+        stage.result = f"the graph is {graph.spec.precision.upper()} already"
+        return graph
     if precision == "fp32":
         stage.result = "FP32, as it is"
-        return graph
-    if graph.spec.precision == "fp16":
-        stage.result = "the graph is FP16 already"
         return graph
     from yolotrt.export.precision import to_fp16
 
@@ -161,11 +173,7 @@ def lower_precision(
     stage.result = f"FP16 in {made.fp16_nodes} of {made.nodes} nodes (FP32: {kept}); {found.boxes_summary(GOOD_IOU)}"
     if not found.reaches(GOOD_IOU, GOOD_SHARE):
         stage.result += f"; that is less than the usual {GOOD_SHARE:.0%}, check it on your own data"
-    metadata = list(graph.model.metadata_props)
-    del made.model.metadata_props[:]
-    made.model.metadata_props.extend(metadata)
-    spec = dataclasses.replace(graph.spec, precision="fp16")
-    return Graph(model=made.model, spec=spec, checks=graph.checks | {"precision": stage.details})
+    return graph.with_model(made.model, "fp16", {"precision": stage.details})
 
 
 def _outputs(run: Run, batch: Batch, spec: ModelSpec) -> RawOutputs:

@@ -9,11 +9,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yolotrt import files
 from yolotrt._version import __version__
-from yolotrt.errors import UsageError
+from yolotrt.errors import AccuracyError, UsageError
 from yolotrt.export.bundle import BundlePaths, commit, is_intact, read_older, staging
 from yolotrt.export.digests import Digests, compute_digests
 from yolotrt.export.goal import Goal, choose_goal
@@ -35,6 +35,10 @@ from yolotrt.model_spec import ModelSpec
 from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.options import ExportOptions
 
+if TYPE_CHECKING:
+    from yolotrt.export.gate.evidence import Evidence
+    from yolotrt.export.gate.stage import ProvenGraph
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
@@ -45,6 +49,7 @@ class ExportResult:
         manifest_path: the manifest's file; `Detector` takes it as a model.
         onnx: the ONNX file.
         plan: the TensorRT plan, where one was built.
+        report: the page on the accuracy, where it was measured.
         unchanged: nothing had to be made: an earlier export was the same.
         note: why there is no plan and how to get one; empty where there is one.
         stages: what each stage did.
@@ -54,6 +59,7 @@ class ExportResult:
     manifest_path: Path
     onnx: Path
     plan: Path | None
+    report: Path | None
     unchanged: bool
     note: str
     stages: tuple[StageReport, ...] = field(repr=False)
@@ -70,6 +76,9 @@ class ExportResult:
             "batch": dataclasses.asdict(spec.batch),
             "names": list(spec.names),
             "unchanged": self.unchanged,
+            "accepted": self.manifest.accepted,
+            "report": str(self.report) if self.report else None,
+            "accuracy": self.manifest.checks.get("accuracy"),
             "note": self.note,
             "stages": [dataclasses.asdict(s) for s in self.stages],
         }
@@ -94,7 +103,8 @@ def export_model(
         ModelError: no such file, or not a YOLO detection model; UntrustedModelError: it could run code when loaded.
         UsageError: options that the model or the target does not take.
         MissingExtraError: a package of an extra is not installed.
-        ExportError: a stage failed, or its check did not hold.
+        DatasetError: labels that are missing or cannot be right.
+        ExportError: a stage failed, or its check did not hold; AccuracyError: the precision loses more than it may.
         SinkError: the output folder cannot be written. Whatever is raised, an older bundle stays as it was.
     """
     options = dataclasses.replace(options or ExportOptions(), **overrides)
@@ -102,22 +112,47 @@ def export_model(
     source = _find(model, log)
     given = read_onnx_spec(source.path) if source.kind == "onnx" else None
     goal = choose_goal(options, source, given)
+    with _gather(options, goal) as evidence:
+        return _export(source, options, goal, evidence, log)
+
+
+def _export(
+    source: Source, options: ExportOptions, goal: Goal, evidence: Evidence | None, log: StageLog
+) -> ExportResult:
+    """The export, once it is known what is to be made of what."""
     pictures = find_pictures(options.images)
     paths = _paths(source, goal, options)
-    digests = compute_digests(source, options, precision=goal.precision, pictures=pictures, flavour=goal.flavour)
+    digests = compute_digests(
+        source,
+        options,
+        precision=goal.precision,
+        pictures=pictures,
+        flavour=goal.flavour,
+        evidence=evidence.digest() if evidence else None,
+    )
+    for place in (paths, paths.rejected) if evidence else (paths,):
+        older = read_older(place)
+        if older is not None and not options.force and all(_reusable(older, place, digests, goal)):
+            return _accepted(_unchanged(older, place, goal, log))
     older = read_older(paths)
-    has_onnx, has_plan = (False, False) if older is None or options.force else _reusable(older, paths, digests, goal)
-    if older is not None and has_onnx and has_plan:
-        return _unchanged(older, paths, goal, log)
+    has_onnx = older is not None and not options.force and _reusable(older, paths, digests, goal)[0]
 
-    with staging(paths) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(staging(paths))
+        report = older.report if older is not None and has_onnx else None
+        accepted = True
         if older is not None and has_onnx:
             log.reused("onnx", f"{paths.onnx} is unchanged")
             spec, checks, onnx_path = older.spec, dict(older.checks), paths.onnx
         else:
-            graph = _make_graph(source, options, goal, pictures, log)
+            graph, proven = _make_graph(source, options, goal, pictures, evidence, log)
+            if proven is not None and not proven.proof.met:
+                accepted, paths = False, paths.rejected
+                older, folder = read_older(paths), stack.enter_context(staging(paths))
             spec, checks, onnx_path = graph.spec, graph.checks, folder / paths.onnx.name
             files.write_bytes(onnx_path, graph.serialized())
+            if proven is not None:
+                report = _write_report(proven, source, folder, paths, log)
         if options.target == "openvino":
             checks["openvino"] = _check_openvino(onnx_path, spec, pictures, log)
         plan = _build_plan(onnx_path, folder / paths.plan.name, spec, goal, options, log)
@@ -132,13 +167,31 @@ def export_model(
             onnx=FileRecord(file=onnx_path.name, sha256=files.sha256_of(onnx_path)),
             plan=plan,
             checks=checks,
+            report=report,
+            accepted=accepted,
         )
         commit(folder, paths, manifest, older)
-    return _result(manifest, paths, goal, log, unchanged=False)
+    return _accepted(_result(manifest, paths, goal, log, unchanged=False))
 
 
-def _make_graph(source: Source, options: ExportOptions, goal: Goal, pictures: Sequence[Path], log: StageLog) -> Graph:
-    """Weights to the ONNX graph in its precision."""
+def _gather(options: ExportOptions, goal: Goal) -> contextlib.AbstractContextManager[Evidence | None]:
+    """What the precision is proven with; None where that is not asked for."""
+    if options.data is None and options.calib is None:
+        return contextlib.nullcontext()  # without importing what it takes to measure accuracy
+    from yolotrt.export.gate.evidence import gather
+
+    return gather(options, goal)
+
+
+def _make_graph(
+    source: Source,
+    options: ExportOptions,
+    goal: Goal,
+    pictures: Sequence[Path],
+    evidence: Evidence | None,
+    log: StageLog,
+) -> tuple[Graph, ProvenGraph | None]:
+    """Weights to the ONNX graph in its precision, and the proof of it where there are pictures for one."""
     with log.stage("load") as stage:
         origin = load_origin(source, options)
         stage.result = origin.summary
@@ -152,7 +205,48 @@ def _make_graph(source: Source, options: ExportOptions, goal: Goal, pictures: Se
         reference = Reference.of(origin, graph.spec, pictures, stage)
         graph = compare_with_origin(graph, reference, stage)
     with log.stage("precision") as stage:
-        return lower_precision(graph, reference, goal.precision, pictures, stage)
+        lowered = lower_precision(graph, reference, goal.precision, pictures, stage)
+    if evidence is None:
+        return lowered, None
+    from yolotrt.export.gate.stage import prove_precision
+
+    proven = prove_precision(graph, lowered, goal, options, evidence, log)
+    return proven.graph, proven
+
+
+def _write_report(proven: ProvenGraph, source: Source, folder: Path, paths: BundlePaths, log: StageLog) -> FileRecord:
+    from yolotrt.export.report import make_report, write_report
+
+    with log.stage("report") as stage:
+        report = make_report(
+            proven.proof,
+            name=paths.name,
+            source=source.path.name,
+            spec=proven.graph.spec,
+            parity=proven.parity,
+            created=dt.datetime.now(dt.timezone.utc).isoformat(),
+            yolotrt_version=__version__,
+        )
+        written = write_report(report, folder, paths.name)
+        stage.result = str(paths.report)
+    return FileRecord(file=paths.report.name, sha256=files.sha256_of(written[0]))
+
+
+def _accepted(result: ExportResult) -> ExportResult:
+    """The result itself. Raises AccuracyError where it does not keep the accuracy."""
+    if result.manifest.accepted:
+        return result
+    proof = result.manifest.checks["accuracy"]
+    chosen = next(v for v in proof["versions"] if v["chosen"])
+    error = AccuracyError(
+        f"{chosen['name']} keeps {chosen['relative']:.2%} of FP32's {proof['measure']}",
+        got=f"a drop of {1 - chosen['relative']:.2%}",
+        expected=f"at most {proof['max_drop']:.2%} (--max-drop)",
+        remedy=f"The best version found is kept as {result.manifest_path}. "
+        "More or more fitting calibration pictures may help, or --fp16.",
+    )
+    error.result = result
+    raise error
 
 
 def _find(model: str | Path, log: StageLog) -> Source:
@@ -181,6 +275,8 @@ def _reusable(older: Manifest, paths: BundlePaths, digests: Digests, goal: Goal)
     has_plan = has_onnx and plan_digest == digests.plan
     if goal.flavour is not None:
         has_plan = has_plan and is_intact(paths, older.plan)
+    if older.report is not None:
+        has_onnx = has_onnx and is_intact(paths, older.report)
     return has_onnx, has_plan
 
 
@@ -229,6 +325,7 @@ def _result(manifest: Manifest, paths: BundlePaths, goal: Goal, log: StageLog, *
         manifest_path=paths.manifest,
         onnx=paths.onnx,
         plan=paths.plan if manifest.plan else None,
+        report=paths.report if manifest.report else None,
         unchanged=unchanged,
         note=goal.note,
         stages=tuple(log.reports),

@@ -33,7 +33,7 @@ class Source:
     def stem(self) -> str:
         """The model's name; a precision that an earlier export put behind it is left out."""
         stem = self.path.stem
-        for ending in ("-fp32", "-fp16"):
+        for ending in ("-fp32", "-fp16", "-fp8", "-int8", "-auto"):
             stem = stem.removesuffix(ending)
         return stem or self.path.stem
 

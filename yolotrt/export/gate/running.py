@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def running(
-    model: onnx.ModelProto, spec: ModelSpec, options: DetectOptions, *, precision: Precision | None = None
+    model: onnx.ModelProto, spec: ModelSpec, options: DetectOptions, *, precision: Precision
 ) -> Iterator[Detector]:
     """A detector of a graph, for the length of the block.
 
@@ -32,16 +32,22 @@ def running(
         model: with or without metadata.
         spec: what the graph is.
         options: what the detector decodes with.
-        precision: of the graph, if not that of `spec`.
+        precision: of the graph.
     """
-    import onnx
-
     with tempfile.TemporaryDirectory(prefix="yolotrt-") as folder:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        described = dataclasses.replace(spec, precision=precision or spec.precision)
-        onnx.helper.set_model_props(copy, {METADATA_KEY: json.dumps(described.to_dict())})
         path = Path(folder) / "model.onnx"
-        path.write_bytes(copy.SerializeToString())
+        write_model(path, model, spec, precision)
         with Detector(path, device="cpu", options=options) as detector:
             yield detector
+
+
+def write_model(path: Path, model: onnx.ModelProto, spec: ModelSpec, precision: Precision) -> ModelSpec:
+    """Write a graph as a file that describes itself; returns the description."""
+    import onnx
+
+    described = dataclasses.replace(spec, precision=precision)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    onnx.helper.set_model_props(copy, {METADATA_KEY: json.dumps(described.to_dict())})
+    path.write_bytes(copy.SerializeToString())
+    return described

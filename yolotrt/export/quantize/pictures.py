@@ -15,6 +15,7 @@ from yolotrt import files
 from yolotrt.errors import DatasetError, SourceError, UsageError
 from yolotrt.evaluation.coco_dataset import read_coco
 from yolotrt.evaluation.yolo_dataset import pictures_at, split_pictures, yaml_of
+from yolotrt.export.quantize.seen import remember, seen
 from yolotrt.export.samples import batched, evenly
 from yolotrt.model_spec import ModelSpec
 from yolotrt.sources import VideoSource, open_source, read_image
@@ -39,6 +40,7 @@ class CalibrationPictures:
         count: how many.
         digest: SHA-256 over the content of their files, in order; of a video, over its file and the frames chosen.
         notes: what a reader should know of them, one sentence each.
+        others: files of the same source that were not chosen, not looked at yet; none of a video.
         images: gives them from the start, BGR `uint8 [H, W, 3]`, one at a time.
     """
 
@@ -46,6 +48,7 @@ class CalibrationPictures:
     count: int
     digest: str
     notes: tuple[str, ...] = ()
+    others: tuple[Path, ...] = field(default=(), repr=False)
     images: Callable[[], Iterator[ImageU8]] = field(repr=False, compare=False)
 
     def batches(self, spec: ModelSpec) -> Iterator[Batch]:
@@ -126,10 +129,11 @@ def _of_files(source: str, paths: Iterable[Path], data: Path | None, count: int)
     everything = sorted(set(paths))
     if not everything:
         raise SourceError(f"{source}: no pictures to calibrate on")
-    chosen = [_File(everything[i]) for i in evenly(len(everything), count)]
-    with quiet_opencv(), ThreadPoolExecutor(_READERS) as pool:  # OpenCV decodes side by side
-        problems = [p for p in pool.map(_File.look, chosen) if p]
-    usable = [f for f in chosen if f.sha256]
+    indices = evenly(len(everything), count)
+    chosen = [_File(everything[i]) for i in indices]
+    others = set(everything).difference(everything[i] for i in indices)
+    problems = _look_at(chosen)
+    usable = [f for f in chosen if not f.problem]
     if not usable:
         raise SourceError(f"{source}: none of the {len(chosen)} calibration pictures can be read ({problems[0]})")
     notes = [f"{len(problems)} calibration pictures cannot be read and are left out: {problems[0]}"] if problems else []
@@ -144,25 +148,41 @@ def _of_files(source: str, paths: Iterable[Path], data: Path | None, count: int)
         count=len(usable),
         digest=_digest("pictures", *(f.sha256 for f in usable)),
         notes=tuple(notes),
+        others=tuple(sorted(others)),
         images=lambda: (read_image(f.path) for f in usable),
     )
 
 
 @dataclass
 class _File:
-    """A picture file; its hash is empty until it has been read."""
+    """A picture file: the hash of its content, and what is wrong with it."""
 
     path: Path
     sha256: str = ""
+    problem: str = ""
 
-    def look(self) -> str:
-        """Read it; returns what is wrong with it."""
+    def hash(self) -> None:
+        with contextlib.suppress(OSError):  # reading it will say what is wrong
+            self.sha256 = files.sha256_of(self.path)
+
+    def read(self) -> None:
         try:
             read_image(self.path)
         except SourceError as e:
-            return str(e)
-        self.sha256 = files.sha256_of(self.path)
-        return ""
+            self.problem = str(e)
+
+
+def _look_at(chosen: Sequence[_File]) -> list[str]:
+    """Hash the files and read them, unless they were all found readable before; returns what is wrong."""
+    with quiet_opencv(), ThreadPoolExecutor(_READERS) as pool:  # OpenCV decodes side by side
+        list(pool.map(_File.hash, chosen))
+        digest = _digest("pictures", *(f.sha256 for f in chosen))
+        if seen(digest) is None:
+            list(pool.map(_File.read, chosen))
+    problems = [f.problem for f in chosen if f.problem]
+    if not problems:
+        remember(digest, len(chosen))
+    return problems
 
 
 def _shared(usable: Sequence[_File], data: Path | None) -> int:
@@ -184,27 +204,36 @@ def _shared(usable: Sequence[_File], data: Path | None) -> int:
 
 
 def _of_video(path: Path, count: int) -> CalibrationPictures:
-    source, problems = VideoSource(path), list[str]()
-    source.on_problem = lambda problem: problems.append(str(problem))
-    # What the file says of its length may be wrong, so it is decoded once.
-    frames = 0
-
-    def seen(index: int) -> bool:
-        nonlocal frames
-        frames = index + 1
-        return False
-
-    for _ in source.chosen(seen):
-        pass
+    content, problems = files.sha256_of(path), list[str]()
+    frames = seen(content)
+    if frames is None:
+        frames = _count_frames(path, problems)
+        if not problems:
+            remember(content, frames)
     wanted = frozenset(evenly(frames, count))
     return CalibrationPictures(
         source=f"video {path.name}",
         count=len(wanted),
-        digest=_digest("video", files.sha256_of(path), *map(str, sorted(wanted))),
+        digest=_digest("video", content, *map(str, sorted(wanted))),
         notes=tuple(problems),
         # No further than to the last one: what comes behind need not be decoded.
         images=lambda: (f.pixels for f in itertools.islice(VideoSource(path).chosen(wanted.__contains__), len(wanted))),
     )
+
+
+def _count_frames(path: Path, problems: list[str]) -> int:
+    """Decode a video, since what its file says of its length may be wrong; what else is wrong goes to `problems`."""
+    source, count = VideoSource(path), 0
+    source.on_problem = lambda problem: problems.append(str(problem))
+
+    def unwanted(index: int) -> bool:
+        nonlocal count
+        count = index + 1
+        return False
+
+    for _ in source.chosen(unwanted):
+        pass
+    return count
 
 
 def _digest(*parts: str) -> str:

@@ -1,0 +1,138 @@
+"""How long the versions of a model take where they are meant to run. What cannot be measured is said, never guessed."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from yolotrt.backends import Backend
+from yolotrt.backends.flavours import Flavour
+from yolotrt.errors import YolotrtError
+from yolotrt.export.gate.proof import Latency
+from yolotrt.export.gate.running import write_model
+from yolotrt.model_spec import ModelSpec, Precision
+from yolotrt.options import PlanOptions, Target
+from yolotrt.preprocess.letterbox_cpu import letterbox
+from yolotrt.types import Batch
+
+if TYPE_CHECKING:
+    import onnx
+
+_SECONDS = 2.0  # for each version
+_ROUNDS = 12
+_WARM_UP = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """What runs the versions for their latency.
+
+    Attributes:
+        target: of the export.
+        flavour: builds the plans; None measures on the CPU.
+        plan: how they are built.
+    """
+
+    target: Target
+    flavour: Flavour | None
+    plan: PlanOptions
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be measured here; empty where it can."""
+        from yolotrt.cuda.device import device_count
+
+        if self.flavour is None or device_count():
+            return ""
+        return f"no GPU here that could run {self.flavour.can.title} plans"
+
+
+def measure_latencies(
+    models: Mapping[str, tuple[onnx.ModelProto, Precision]], spec: ModelSpec, where: Where
+) -> dict[str, Latency | str]:
+    """Time all versions in turns, so that whatever else the machine does falls on all of them.
+
+    Args:
+        models: by name: the graph and its precision.
+        spec: of the graphs.
+        where: what runs them.
+
+    Returns:
+        By name; a text where a version cannot be measured: why.
+    """
+    if where.problem:
+        return dict.fromkeys(models, where.problem)
+    found: dict[str, Latency | str] = {}
+    opened: dict[str, Backend] = {}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotrt-")))
+        for number, (name, (model, precision)) in enumerate(models.items()):
+            with _said(found, name):
+                opened[name] = stack.enter_context(_open(folder / f"{number}.onnx", model, spec, precision, where))
+        found |= _time(opened, _batch(spec))
+    return {name: found[name] for name in models}
+
+
+@contextlib.contextmanager
+def _said(found: dict[str, Latency | str], name: str) -> Iterator[None]:
+    """Note an error of the block as the reason why this version is not measured."""
+    try:
+        yield
+    except YolotrtError as e:
+        found[name] = str(e)
+
+
+def _open(path: Path, model: onnx.ModelProto, spec: ModelSpec, precision: Precision, where: Where) -> Backend:
+    from yolotrt.backends import open_backend
+    from yolotrt.model_files import ModelFiles
+
+    described = write_model(path, model, spec, precision)
+    if where.flavour is None:
+        files = ModelFiles(asked=path, onnx=path)
+        return open_backend(files, backend="openvino" if where.target == "openvino" else "auto", device="cpu")
+    from yolotrt.export.plan import build_plan
+
+    built = build_plan(path, flavour=where.flavour, spec=described, options=where.plan)
+    plan = path.with_suffix(".engine")
+    plan.write_bytes(built.data)
+    return open_backend(ModelFiles(asked=plan, plan=plan))
+
+
+def _time(opened: Mapping[str, Backend], batch: Batch) -> dict[str, Latency | str]:
+    samples: dict[str, list[float]] = {}
+    for name, backend in opened.items():
+        for _ in range(_WARM_UP):
+            backend.infer(batch)
+        samples[name] = []
+    for _ in range(_ROUNDS):
+        for name, backend in opened.items():
+            began = time.perf_counter()
+            # At least one, and more while the version's share of the round lasts.
+            while True:
+                started = time.perf_counter()
+                backend.infer(batch)
+                ended = time.perf_counter()
+                samples[name].append(ended - started)
+                if ended - began > _SECONDS / _ROUNDS:
+                    break
+    return {name: _latency(values, opened[name], len(batch.images)) for name, values in samples.items()}
+
+
+def _latency(seconds: Sequence[float], backend: Backend, batch: int) -> Latency:
+    p50, p90 = np.percentile(np.array(seconds) * 1e3, [50, 90]).tolist()
+    return Latency(
+        p50_ms=round(p50, 3), p90_ms=round(p90, 3), runs=len(seconds), batch=batch, runtime=str(backend.info)
+    )
+
+
+def _batch(spec: ModelSpec) -> Batch:
+    """Grey pictures: what is in them does not change how long they take."""
+    picture = np.full((*spec.imgsz, 3), 114, np.uint8)
+    return letterbox([picture] * spec.batch.opt, spec)
