@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.manifests import manifest_of
 from tests.support.tiny_models import tiny_yolo
+from tests.support.tiny_quantized import tiny_quantized
 from yolotrt.backends import BackendName, open_backend
 from yolotrt.errors import FallbackRefusedError, UsageError, YolotrtError
 from yolotrt.files import sha256_of
@@ -28,9 +29,19 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def test_auto_takes_openvino_for_onnx(tmp_path: Path) -> None:
-    with open_backend(find_model_files(tiny_yolo(tmp_path / "m.onnx"))) as backend:
-        assert backend.info.backend == "openvino"
-        assert backend.info.note == ""
+    for model in (tiny_yolo(tmp_path / "m.onnx"), tiny_quantized(tmp_path / "q.onnx", "int8")):
+        with open_backend(find_model_files(model)) as backend:
+            assert backend.info.backend == "openvino"
+            assert not backend.info.note.startswith("not ")
+
+
+def test_auto_takes_onnxruntime_for_fp8_and_says_what_is_faster(tmp_path: Path) -> None:
+    files = find_model_files(tiny_quantized(tmp_path / "q.onnx", "fp8"))
+    with open_backend(files, strict=True) as backend:
+        assert backend.info.backend == "onnxruntime"
+        assert "CPUs have no FP8" in str(backend.info)
+    with open_backend(files, backend="openvino") as backend:
+        assert backend.info.backend == "openvino", "asked for, it runs there too"
 
 
 def test_the_asked_one(tmp_path: Path) -> None:

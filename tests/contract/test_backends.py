@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
 
 from tests.support.tiny_models import BLUE, GREEN, RED, tiny_yolo
+from tests.support.tiny_quantized import tiny_quantized
 from yolotrt.backends import Backend
 from yolotrt.backends.onnx_runtime import OnnxRuntimeBackend
 from yolotrt.backends.openvino_ import OpenVinoBackend
 from yolotrt.errors import BackendError
-from yolotrt.model_spec import ModelSpec
+from yolotrt.model_spec import ModelSpec, Precision
 from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.preprocess.letterbox_cpu import letterbox
 from yolotrt.types import Batch, ImageU8
@@ -34,6 +35,13 @@ class Opener(Protocol):
 @pytest.fixture(params=CPU_BACKENDS, ids=lambda b: b.__name__)
 def open_backend(request: pytest.FixtureRequest) -> Opener:
     return lambda path, spec=None: request.param(path, spec or read_onnx_spec(path))
+
+
+def model(path: Path, precision: Precision, **options: Any) -> Path:
+    """The tiny YOLO in a precision."""
+    if precision == "int8" or precision == "fp8":
+        return tiny_quantized(path, precision, **options)
+    return tiny_yolo(path, **options)
 
 
 def pictures(spec: ModelSpec, n: int, seed: int = 0) -> Batch:
@@ -67,11 +75,14 @@ def test_outputs_are_named_and_shaped_as_the_spec_says(open_backend: Opener, tmp
         assert np.isfinite(outputs.first).all()
 
 
-def test_equals_the_reference(open_backend: Opener, tmp_path: Path) -> None:
-    path = tiny_yolo(tmp_path / "m.onnx", batch=None)
+@pytest.mark.parametrize("precision", ["fp32", "int8", "fp8"])
+def test_equals_the_reference(open_backend: Opener, tmp_path: Path, precision: Precision) -> None:
+    path = model(tmp_path / "m.onnx", precision, batch=None)
     with open_backend(path) as backend, OnnxRuntimeBackend(path, read_onnx_spec(path)) as reference:
+        assert backend.info.precision.startswith(precision)
+        assert backend.spec.precision == precision
         batch = pictures(backend.spec, 3)
-        np.testing.assert_allclose(backend.infer(batch).first, reference.infer(batch).first, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(backend.infer(batch).first, reference.infer(batch).first, rtol=1e-5, atol=1e-4)
 
 
 def test_results_belong_to_the_caller(open_backend: Opener, tmp_path: Path) -> None:
@@ -126,8 +137,9 @@ def test_bad_batches(open_backend: Opener, tmp_path: Path, shape: tuple[int, ...
         assert np.isfinite(backend.infer(good).first).all(), "an error leaves the back-end usable"
 
 
-def test_side_by_side(open_backend: Opener, tmp_path: Path) -> None:
-    with open_backend(tiny_yolo(tmp_path / "m.onnx")) as backend:
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_side_by_side(open_backend: Opener, tmp_path: Path, precision: Precision) -> None:
+    with open_backend(model(tmp_path / "m.onnx", precision)) as backend:
         several = backend.side_by_side()
         assert several
         assert backend.side_by_side() == several, "made once"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolotrt.backends.base import Backend, BackendInfo, cpu_precision
+from yolotrt.backends.openvino_graph import CpuGraph, read_graph
 from yolotrt.backends.openvino_import import import_openvino
 from yolotrt.errors import BackendError
 from yolotrt.model_spec import ModelSpec
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 class OpenVinoBackend(Backend):
     """An ONNX file in OpenVINO's CPU plug-in, tuned for the latency of one request.
 
-    Arithmetic is FP32: left alone, the plug-in takes BF16 where the CPU has it, which moves the boxes.
+    INT8 convolutions are computed in integers where the CPU does that exactly. All other arithmetic is FP32: left
+    alone, the plug-in takes BF16 where the CPU has it, which moves the boxes, those of quantized graphs too.
 
     Args:
         path: the ONNX file.
@@ -28,6 +30,13 @@ class OpenVinoBackend(Backend):
 
     def __init__(self, path: Path, spec: ModelSpec, *, threads: int = 0) -> None:
         openvino = import_openvino(needed_for="The back-end openvino")
+        self._path, self._threads = path, threads
+        self._core = openvino.Core()
+        try:
+            self._graph = read_graph(self._core, path)
+        except RuntimeError as e:
+            raise self._cannot_load(e) from e
+        compiled = self._compile("LATENCY")
         super().__init__(
             spec,
             BackendInfo(
@@ -35,12 +44,12 @@ class OpenVinoBackend(Backend):
                 flavour="openvino",
                 version=openvino.__version__.split("-")[0],
                 device="cpu",
-                precision=cpu_precision(spec),
+                precision=_precision(self._graph, compiled, spec),
+                note="" if self._graph.exact else "this CPU does not add INT8 products exactly",
             ),
         )
-        self._path, self._threads = path, threads
         self._streams: tuple[_Stream, ...] = ()
-        self._request = self._compile("LATENCY").create_infer_request()
+        self._request = compiled.create_infer_request()
 
     def _side_by_side(self) -> tuple[Backend, ...]:
         """One back-end per stream of OpenVINO's throughput mode, which is compiled at the first call.
@@ -54,14 +63,17 @@ class OpenVinoBackend(Backend):
         return self._streams
 
     def _compile(self, hint: str) -> openvino.CompiledModel:
-        openvino = import_openvino(needed_for="The back-end openvino")
         config: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": hint}
         if self._threads:
             config["INFERENCE_NUM_THREADS"] = self._threads
         try:
-            return openvino.Core().compile_model(str(self._path), "CPU", config)
+            return self._core.compile_model(self._graph.model, "CPU", config)
         except RuntimeError as e:
-            raise BackendError(f"OpenVINO cannot load {self._path}: {e}") from e
+            raise self._cannot_load(e) from e
+
+    def _cannot_load(self, error: RuntimeError) -> BackendError:
+        # It lists every node that it stumbles over; the last line says why.
+        return BackendError(f"OpenVINO cannot load {self._path}: {str(error).strip().splitlines()[-1][:200]}")
 
     def _infer(self, batch: Batch) -> RawOutputs:
         return _run(self._request, batch, self.spec)
@@ -70,7 +82,7 @@ class OpenVinoBackend(Backend):
         for stream in self._streams:
             stream.close()
         self._streams = ()
-        del self._request
+        del self._request, self._graph
 
 
 class _Stream(Backend):
@@ -85,6 +97,16 @@ class _Stream(Backend):
 
     def _close(self) -> None:
         del self._request
+
+
+def _precision(graph: CpuGraph, compiled: openvino.CompiledModel, spec: ModelSpec) -> str:
+    """What the compiled graph computes in, as the plug-in itself tells it."""
+    if not graph.int8 or not graph.exact:
+        return cpu_precision(spec)
+    told = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    kinds = [t["runtimePrecision"].astype(str) for t in told if t["layerType"].astype(str) == "Convolution"]
+    integer = sum(kind in ("i8", "u8") for kind in kinds)
+    return f"int8 in {integer} of {len(kinds)} convolutions, else fp32"
 
 
 def _run(request: openvino.InferRequest, batch: Batch, spec: ModelSpec) -> RawOutputs:

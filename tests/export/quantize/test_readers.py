@@ -17,10 +17,10 @@ from tests.export.quantize.graphs import conv_silu, graph, pictures, weights
 from tests.support.demo_val import demo_val
 from yolotrt import Detector, assets
 from yolotrt.backends.flavours import for_target
+from yolotrt.backends.openvino_graph import unsigned_activations
 from yolotrt.evaluation.coco import evaluate_coco
 from yolotrt.export.plan import build_plan
 from yolotrt.export.quantize import Calibration, Kind, QuantizeOptions, QuantizeResult, quantize
-from yolotrt.export.quantize.for_openvino import unsigned_activations
 from yolotrt.export.run_onnx import OnnxRunner
 from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.options import PlanOptions

@@ -1,0 +1,215 @@
+"""Quantized graphs as OpenVINO's CPU plug-in computes them right.
+
+Three things go wrong in it without an error (2026.4), and all are taken care of in memory:
+
+- Where signed INT8 data passes a Split, MaxPool or Concat on its way to a convolution, negative values are cut off.
+  `q + 128` as an unsigned number with the zero point raised by 128 is the same number, and is computed right.
+- On a CPU without VNNI it adds pairs of products in 16 bits, which saturate: a box that is not there appears. The
+  plug-in is asked once whether it adds exactly; where it does not, convolutions get their weights in floating point.
+- From a file, it misreads FP8 weights that ONNX keeps as numbers (`int32_data`). From memory it does not.
+
+TensorRT, on the other hand, reads nothing but signed data without a zero point, so the file stays as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotrt.backends.openvino_import import import_openvino
+from yolotrt.errors import BackendError
+from yolotrt.model_spec_infer import load_onnx
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CpuGraph:
+    """A graph as OpenVINO's CPU plug-in is to compile it.
+
+    Attributes:
+        model: OpenVINO's form of it.
+        int8: its activations are INT8.
+        exact: the plug-in computes INT8 in integers; False where it must take FP32 for it.
+    """
+
+    model: openvino.Model = field(repr=False)
+    int8: bool = False
+    exact: bool = True
+
+
+def read_graph(core: openvino.Core, path: Path) -> CpuGraph:
+    """Read an ONNX file, and rewrite it if it is an INT8 graph.
+
+    Raises:
+        RuntimeError: OpenVINO cannot read it.
+        BackendError: an INT8 graph of a form that it would compute wrongly.
+        ModelError: the file cannot be read.
+    """
+    model = core.read_model(str(path))
+    operators = model.get_ops()
+    int8 = any(op.get_type_name() == "FakeQuantize" for op in operators)
+    if not int8 and not any(
+        out.get_element_type().to_string().startswith("f8") for op in operators for out in op.outputs()
+    ):
+        return CpuGraph(model=model)
+    graph = unsigned_activations(load_onnx(path))
+    exact = not int8 or adds_exactly()
+    if not exact:
+        graph = float_weights(graph)
+    return CpuGraph(model=core.read_model(graph.SerializeToString()), int8=int8, exact=exact)
+
+
+def unsigned_activations(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model whose QuantizeLinear nodes give uint8 instead of int8; the arithmetic is the same.
+
+    A model without signed INT8 activations is returned as it is. Weights stay signed.
+
+    Raises:
+        BackendError: something else than a DequantizeLinear reads quantized data, or a zero point is not constant.
+    """
+    import onnx
+
+    if not any(_signed(model)):
+        return model
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    raised = {node.output[0]: _raise(changed, node, zero) for node, zero in list(_signed(changed))}
+    if any(v.name in raised for v in changed.graph.output):
+        raise _other_reader("output of the graph")
+    for node in changed.graph.node:
+        for tensor in raised.keys() & set(node.input):
+            if node.op_type != "DequantizeLinear":
+                raise _other_reader(node.op_type)
+            _set_zero_point(node, raised[tensor])
+    kept = [v for v in changed.graph.value_info if v.name not in raised]
+    del changed.graph.value_info[:]
+    changed.graph.value_info.extend(kept)
+    return changed
+
+
+def float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model whose quantized constants are written out in floating point; the values are the same."""
+    import onnx
+    from onnx import numpy_helper
+
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    constants = _constants(changed)
+    nodes = list(changed.graph.node)
+    for node in nodes:
+        if node.op_type == "DequantizeLinear" and all(name in constants for name in node.input if name):
+            data, scale, *zero = (numpy_helper.to_array(constants[name]) for name in node.input if name)
+            if scale.ndim > 1:
+                continue  # a scale per block
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+            shape = [-1 if scale.ndim and i == axis % data.ndim else 1 for i in range(data.ndim)]
+            values = data.astype(np.float32) - (zero[0].astype(np.float32).reshape(shape) if zero else 0)
+            values = (values * scale.astype(np.float32).reshape(shape)).astype(scale.dtype)
+            changed.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+            changed.graph.node.remove(node)
+    return changed
+
+
+@functools.cache
+def adds_exactly() -> bool:
+    """Whether a convolution of 8-bit numbers is exact in the plug-in on this CPU: a small one is run to see."""
+    core = import_openvino(needed_for="The back-end openvino").Core()
+    compiled = core.compile_model(
+        core.read_model(_largest_products().SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    shape = (1, _CHANNELS, _SIDE, _SIDE)
+    found = compiled([np.full(shape, 255, np.float32)])[0]
+    # In the middle, where no padding is read.
+    return bool(np.allclose(found[..., 1:-1, 1:-1], 255 * 127 * _CHANNELS * 9, rtol=1e-4))
+
+
+_CHANNELS, _SIDE = 16, 8
+
+
+def _largest_products() -> onnx.ModelProto:
+    """A 3x3 convolution of data up to 255 with weights of 127, scales being 1: the largest products that there are."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    shape = [1, _CHANNELS, _SIDE, _SIDE]
+    values = {
+        "one": np.float32(1),
+        "zero": np.uint8(0),
+        "weight_q": np.full((_CHANNELS, _CHANNELS, 3, 3), 127, np.int8),
+        "weight_zero": np.int8(0),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("QuantizeLinear", ["x", "one", "zero"], ["x_q"]),
+            helper.make_node("DequantizeLinear", ["x_q", "one", "zero"], ["x_d"]),
+            helper.make_node("DequantizeLinear", ["weight_q", "one", "weight_zero"], ["weight"]),
+            helper.make_node("Conv", ["x_d", "weight"], ["y"], pads=[1, 1, 1, 1]),
+        ],
+        "largest_products",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def _signed(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, Array]]:
+    """The QuantizeLinear nodes of computed data that give int8, with their zero points."""
+    from onnx import TensorProto, numpy_helper
+
+    constants = _constants(model)
+    for node in model.graph.node:
+        if node.op_type != "QuantizeLinear" or node.input[0] in constants:
+            continue
+        if len(node.input) > 2 and node.input[2]:
+            zero = constants.get(node.input[2])
+            if zero is None:
+                raise BackendError("OpenVINO cannot run the INT8 graph: a zero point is not constant")
+            if zero.data_type == TensorProto.INT8:
+                yield node, numpy_helper.to_array(zero)
+        elif any(a.name == "output_dtype" and a.i == TensorProto.INT8 for a in node.attribute):
+            scale = constants.get(node.input[1])
+            yield node, np.zeros(tuple(scale.dims) if scale is not None else (), np.int8)
+
+
+def _raise(model: onnx.ModelProto, node: onnx.NodeProto, zero: Array) -> str:
+    """Let a QuantizeLinear give uint8; returns the name of its new zero point."""
+    from onnx import numpy_helper
+
+    name = f"{node.output[0]}_zero_unsigned"
+    raised = (zero.astype(np.int16) + 128).astype(np.uint8)
+    model.graph.initializer.append(numpy_helper.from_array(raised, name))
+    _set_zero_point(node, name)
+    for attribute in [a for a in node.attribute if a.name == "output_dtype"]:
+        node.attribute.remove(attribute)
+    return name
+
+
+def _set_zero_point(node: onnx.NodeProto, name: str) -> None:
+    del node.input[2:]
+    node.input.append(name)
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    found = {i.name: i for i in model.graph.initializer}
+    constants = (node for node in model.graph.node if node.op_type == "Constant")
+    return found | {n.output[0]: a.t for n in constants for a in n.attribute if a.name == "value"}
+
+
+def _other_reader(what: str) -> BackendError:
+    return BackendError(
+        "OpenVINO would compute the INT8 graph wrongly",
+        got=f"signed INT8 data that goes to {what}",
+        expected="a DequantizeLinear behind each QuantizeLinear",
+        remedy="Use --backend onnxruntime.",
+    )
