@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.media import moving_box, picture, write_video
 from yolotrt.errors import SourceError, UsageError
-from yolotrt.sources import SourceSpec, open_source
+from yolotrt.sources import SourceSpec, open_source, open_sources
 
 
 @pytest.fixture
@@ -99,17 +99,79 @@ def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: st
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("rtsp://user:secret@camera/1", "rtsp:// sources are not supported"),
-        ("https://example.org/a.mp4", "https:// sources are not supported"),
-        ("0", r"webcams \(0\) are not supported"),
-        (0, r"webcams \(0\) are not supported"),
-        ("/dev/video7", "webcams"),
+        ("gopher://user:secret@camera/1", "gopher:// sources are not supported"),
+        ("file:///etc/passwd", "file:// sources are not supported"),
+        (["rtsp://user:secret@camera/1", "rtsp://camera/2"], "2 sources, of which some are live"),
         ([], "no source"),
     ],
 )
 def test_refused_by_name(spec: SourceSpec, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         open_source(spec)
+    assert "secret" not in str(caught.value)
+
+
+def test_live_sources_stand_for_themselves(media: Path) -> None:
+    named: list[str | int] = [
+        "rtsp://me:secret@camera/1",
+        str(media / "frame2.png"),
+        str(media),
+        "rtsp://you:other@camera/1",
+        0,
+        "/dev/video3",
+    ]
+    sources = open_sources(named)
+    assert [s.info.kind for s in sources] == ["stream", "pictures", "several", "stream", "webcam", "webcam"]
+    assert [s.info.name for s in sources if s.info.live] == [
+        "rtsp://camera/1",
+        "rtsp://camera/1-2",
+        "webcam-0",
+        "webcam-3",
+    ]
+    assert len(open_sources([media / "frame2.png", media / "frame5.mp4"])) == 1
+
+
+def test_a_file_whose_name_is_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "0").write_bytes(cv2.imencode(".png", picture())[1].tobytes())
+    assert open_source("0").info.kind == "pictures"
+    assert open_source("1").info.kind == "webcam"
+
+
+def test_image_sequences(media: Path) -> None:
+    assert _ids(str(media / "frame%d.png"), media) == ["frame2.png", "frame10.png"]
+    with pytest.raises(SourceError, match="no picture or video has such a name"):
+        open_source(str(media / "shot%04d.png"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.txt", "# cameras\nrtsp://me:${CAMERA_PASSWORD}@camera/1\n\nframe2.png\n7\n"),
+        ("list.yaml", "- rtsp://me:${CAMERA_PASSWORD}@camera/1\n- frame2.png\n- 7\n"),
+    ],
+)
+def test_lists(media: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv("CAMERA_PASSWORD", "secret")
+    (media / name).write_text(text)
+    names = [s.info.name for s in open_sources(media / name)]
+    assert names == ["rtsp://camera/1", str(media / "frame2.png"), "webcam-7"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("list.txt", "# nothing\n", "the list names no source"),
+        ("list.txt", "rtsp://me:${NOT_SET_ANYWHERE}@camera/1", "the environment variable NOT_SET_ANYWHERE is not set"),
+        ("list.yaml", "streams: [{url: 'rtsp://me:secret@camera'}]", "not a list of sources"),
+        ("list.yaml", "- 'rtsp://me:secret@camera\n", "not a list of sources"),
+        ("list.txt", "absent.png", "absent.png: no such file or folder"),
+    ],
+)
+def test_bad_lists(media: Path, name: str, text: str, message: str) -> None:
+    (media / name).write_text(text)
+    with pytest.raises((SourceError, UsageError), match=message) as caught:
+        open_source(media / name)
     assert "secret" not in str(caught.value)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.media import cut, moving_box, picture, write_video
 from yolotrt.errors import MissingExtraError, SourceError
-from yolotrt.sources import VideoSource, open_source
+from yolotrt.sources import VideoSource, Watcher, open_source
 from yolotrt.types import ImageU8
 
 NTSC = Fraction(30000, 1001)
@@ -94,12 +94,28 @@ def test_display_matrix(tmp_path: Path, rotation: int, mirrored: bool) -> None:
         assert np.abs(frame.pixels.astype(int) - shown).mean() < 6
 
 
-@pytest.mark.parametrize("matrix", [1, 5])  # BT.709, BT.601
-def test_colour_matrix_is_honoured(tmp_path: Path, matrix: int) -> None:
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("matrix", [1, 5, 9])  # BT.709, BT.601, BT.2020
+def test_colour_matrix_and_range_are_honoured(tmp_path: Path, matrix: int, full_range: bool) -> None:
     image = picture(box=(0, 0, 64, 48), colour=(30, 200, 60))
-    path = write_video(tmp_path / "colour.mp4", [image] * 3, colorspace=matrix, encoder={"crf": "1"})
+    path = write_video(
+        tmp_path / "colour.mp4", [image] * 3, colorspace=matrix, full_range=full_range, encoder={"crf": "1"}
+    )
     for frame in VideoSource(path):
         assert np.abs(frame.pixels.astype(int) - image).max() <= 4
+
+
+class _Odd(Watcher):
+    def wants(self, index: int, timestamp_s: float) -> bool:
+        assert timestamp_s == pytest.approx(index / 25, abs=1e-3)
+        return index % 2 == 1
+
+
+def test_frames_that_nobody_wants(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path / name, moving_box(5)) for name in ("a.mp4", "b.mp4")]
+    source = open_source(paths)
+    source.watcher = _Odd()
+    assert [f.index for f in source] == [1, 3, 1, 3]
 
 
 @pytest.mark.parametrize("size", [(47, 63), (48, 63), (47, 64)])

@@ -9,6 +9,7 @@ from typing import cast
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from yolotrt.types import ImageU8
@@ -48,6 +49,7 @@ def write_video(
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
     colorspace: int | None = None,
+    full_range: bool = False,
     encoder: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
 ) -> Path:
@@ -58,6 +60,7 @@ def write_video(
         rotation: of the display matrix, degrees counter-clockwise.
         mirrored: the display matrix also mirrors left and right.
         colorspace: FFmpeg's number of the colour matrix to convert with and to write down.
+        full_range: with `colorspace`: 0 to 255 instead of 16 to 235.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     stream: VideoStream | None = None
@@ -73,9 +76,12 @@ def write_video(
                     stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
                 if colorspace is not None:
                     stream.codec_context.colorspace = colorspace
+                    stream.codec_context.color_range = ColorRange.JPEG if full_range else ColorRange.MPEG
             frame = av.VideoFrame.from_ndarray(pixels, format="bgr24")
             if colorspace is not None:
-                frame = frame.reformat(format=pix_fmt, dst_colorspace=colorspace, dst_color_range="MPEG")
+                frame = frame.reformat(
+                    format=pix_fmt, dst_colorspace=colorspace, dst_color_range="JPEG" if full_range else "MPEG"
+                )
             if ticks is not None:
                 frame.pts, frame.time_base = ticks[number], Fraction(1, 1000)
             container.mux(stream.encode(frame))

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import bisect
-import enum
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from yolotrt.sources.base import StreamState
+
+__all__ = ["LATENCY_BOUNDS_S", "StreamRecord", "StreamState", "StreamStatus"]
+
 LATENCY_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper ends of the buckets of a latency histogram, in seconds; what is slower falls into a last one."""
 
 _RECENT = 512  # latencies that the percentiles are taken from
-
-
-class StreamState(str, enum.Enum):
-    """Where a stream stands.
-
-    `connecting` has not given a frame yet; `live` gives frames; `stalled` is connected and silent; `reconnecting` was
-    live and is not; `ended` gives no more.
-    """
-
-    CONNECTING = "connecting"
-    LIVE = "live"
-    STALLED = "stalled"
-    RECONNECTING = "reconnecting"
-    ENDED = "ended"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +89,8 @@ class StreamRecord:
         name: of the stream, unique and without credentials.
         stall_s: a live stream counts as stalled when its last frame is older than this; None for files, which wait
             for whoever reads them.
-        on_change: called with the record's status after each change of state, in the thread that changed it.
+        on_change: called with the record's status after each change of state and each new error, in the thread that
+            brought it.
     """
 
     def __init__(
@@ -142,14 +132,16 @@ class StreamRecord:
     def become(self, state: StreamState, error: str = "") -> None:
         """Change the state; `error` says why, if there is a problem. A stream that has ended stays so."""
         with self._lock:
-            changed = self._state not in (state, StreamState.ENDED)
+            ended = self._state is StreamState.ENDED
+            changed = not ended and self._state is not state
+            news = changed or (not ended and error not in ("", self._last_error))
             if changed and (self._state, state) == (StreamState.RECONNECTING, StreamState.LIVE):
                 self._counts["reconnects"] += 1
             if changed:
                 self._state = state
                 self._last_frame_s = time.monotonic()
             self._last_error = error or self._last_error
-        if changed and self._on_change is not None:
+        if news and self._on_change is not None:
             self._on_change(self.snapshot())
 
     def snapshot(self) -> StreamStatus:

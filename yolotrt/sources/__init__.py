@@ -1,6 +1,6 @@
 """Where pictures come from. `open_source` takes what a user names and gives a `Source`.
 
-Adding a kind: a module here with a `Source`, and a row in `_FILE_KINDS` (or a check in `_expand`, if it is no file).
+Adding a kind: a module here with a `Source`, and a row in `_FILE_KINDS` (or a check in `_open_live`, if it is no file).
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -16,25 +17,37 @@ import numpy as np
 
 from yolotrt.errors import SourceError, UsageError
 from yolotrt.sources import images, video
-from yolotrt.sources.base import SeveralSources, Source, SourceInfo
+from yolotrt.sources.address import is_address, is_webcam, without_credentials
+from yolotrt.sources.base import SeveralSources, Source, SourceInfo, StreamState, Watcher
 from yolotrt.sources.images import ArraysSource, ImagesSource, read_image
+from yolotrt.sources.lists import listed
+from yolotrt.sources.live import LiveOptions
+from yolotrt.sources.network import NetworkSource
 from yolotrt.sources.video import VideoSource
+from yolotrt.sources.webcam import WebcamSource
 from yolotrt.types import ImageU8
 
 __all__ = [
     "ArraysSource",
     "ImagesSource",
+    "LiveOptions",
+    "NetworkSource",
     "SeveralSources",
     "Source",
     "SourceInfo",
     "SourceSpec",
+    "StreamState",
     "VideoSource",
+    "Watcher",
+    "WebcamSource",
     "open_source",
+    "open_sources",
     "read_image",
 ]
 
-SourceSpec: TypeAlias = "str | Path | ImageU8 | Sequence[str | Path] | Sequence[ImageU8]"
-"""A picture, video, folder or glob; an array BGR `uint8 [H, W, 3]`; or a sequence of these."""
+SourceSpec: TypeAlias = "str | Path | int | ImageU8 | Sequence[str | Path | int] | Sequence[ImageU8]"
+"""A picture, video, folder, glob, list of sources, webcam's number or stream's address; an array BGR `uint8 [H, W, 3]`;
+or a sequence of these."""
 
 # kind -> (the suffixes of its files, what makes a source of neighbouring files of that kind)
 _FILE_KINDS: dict[str, tuple[frozenset[str], Callable[[list[Path]], Iterator[Source | SourceError]]]] = {
@@ -43,29 +56,73 @@ _FILE_KINDS: dict[str, tuple[frozenset[str], Callable[[list[Path]], Iterator[Sou
 }
 
 
-def open_source(spec: SourceSpec) -> Source:
-    """Open what a user names.
+_NUMBERS = re.compile(r"%0?\d*d")  # as FFmpeg and OpenCV write the numbers of an image sequence
+
+
+def open_source(spec: SourceSpec, *, live: LiveOptions | None = None) -> Source:
+    """Open what a user names, as one source.
 
     A folder gives its pictures and videos in natural order (`2.jpg` before `10.jpg`), hidden files and subfolders
-    left out; a glob may hold `**`. One bad file among several is reported by `Source.on_problem`; where there is
-    only one file, it raises.
+    left out; a glob may hold `**`; `%04d` in a name stands for numbers. A `.txt` file names a source per line (`#`
+    starts a comment), a YAML file holds a list of them. One bad file among several is reported by `Source.on_problem`;
+    where there is only one file, it raises. A camera is connected when the iteration starts.
+
+    Args:
+        live: how webcams and network streams are read.
 
     Raises:
         SourceError: nothing there, nothing of a known kind, or a single file that cannot be read.
-        UsageError: a kind of source that this version does not have (webcam, network stream).
-        MissingExtraError: a video where PyAV is not installed.
+        UsageError: an address of an unknown kind, or several sources of which one is live (see `open_sources`).
+        MissingExtraError: a video or a network stream where PyAV is not installed.
+    """
+    sources = open_sources(spec, live=live)
+    if len(sources) > 1:
+        raise UsageError(
+            f"{len(sources)} sources, of which some are live, are no single source",
+            remedy="Open each by itself, or give them all to Detector.stream().",
+        )
+    return sources[0]
+
+
+def open_sources(spec: SourceSpec, *, live: LiveOptions | None = None) -> list[Source]:
+    """Open what a user names, each live source by itself, so that none waits for another.
+
+    Files beside live sources are a source per name; files alone are a single source, read one after the other. The
+    rest is as in `open_source`.
     """
     if isinstance(spec, np.ndarray):
-        return ArraysSource([spec])
-    items = [spec] if isinstance(spec, str | Path | int) else list(spec)  # an int is refused by name below
+        return [ArraysSource([spec])]
+    items = [spec] if isinstance(spec, str | Path | int) else list(spec)
     if not items:
-        raise UsageError("no source", expected="a picture, video, folder or glob")
+        raise UsageError("no source", expected="a picture, video, folder, glob, camera or address")
     arrays = [item for item in items if isinstance(item, np.ndarray)]
     if arrays:
         if len(arrays) != len(items):
             raise UsageError("arrays and paths mixed in one source", expected="a sequence of one kind")
-        return ArraysSource(arrays)
-    files = [entry for item in items for entry in _expand(item)]  # type: ignore[arg-type]  # arrays are gone
+        return [ArraysSource(arrays)]
+    names = [name for item in items for name in listed(str(item))]
+    if not any(map(is_live, names)):
+        return [_open_files(names)]
+    taken: Counter[str] = Counter()
+    return [_open_live(name, live, taken) if is_live(name) else _open_files([name]) for name in names]
+
+
+def is_live(name: str) -> bool:
+    """Whether it names a camera or a stream. Raises UsageError for an address of an unknown kind."""
+    return is_address(name) or (is_webcam(name) and (name.startswith("/dev/") or not Path(name).exists()))
+
+
+def _open_live(name: str, options: LiveOptions | None, taken: Counter[str]) -> Source:
+    shown = without_credentials(name) if is_address(name) else f"webcam-{name.removeprefix('/dev/video')}"
+    taken[shown] += 1
+    shown += f"-{taken[shown]}" if taken[shown] > 1 else ""
+    if is_address(name):
+        return NetworkSource(name, name=shown, options=options)
+    return WebcamSource(int(name) if name.isdecimal() else name, name=shown, options=options)
+
+
+def _open_files(names: list[str]) -> Source:
+    files = [entry for name in names for entry in _expand(name)]
     parts = [part for kind, paths in _by_kind(files) for part in _FILE_KINDS[kind][1](paths)]
     if len(parts) > 1:
         return SeveralSources(tuple(parts))
@@ -80,9 +137,8 @@ def kind_of(path: Path) -> str | None:
     return next((kind for kind, (suffixes, _) in _FILE_KINDS.items() if suffix in suffixes), None)
 
 
-def _expand(item: str | Path | int) -> list[Path]:
+def _expand(text: str) -> list[Path]:
     """The files that one named source stands for."""
-    text = str(item)
     if not text:  # to a path, that would be the current folder
         raise UsageError("a source without a name", expected="a picture, video, folder or glob")
     path = Path(text)
@@ -90,11 +146,22 @@ def _expand(item: str | Path | int) -> list[Path]:
         return _known_files(path.iterdir(), f"{text}: the folder holds no pictures or videos")
     if path.exists():
         return [path]
-    _refuse_live(text)
+    if _NUMBERS.search(text):
+        return _known_files(_numbered(text), f"{text}: no picture or video has such a name")
     if glob.has_magic(text):
-        found = map(Path, glob.glob(text, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        return _known_files(found, f"{text}: no picture or video matches")
+        return _known_files(_globbed(text), f"{text}: no picture or video matches")
     raise SourceError(f"{text}: no such file or folder")
+
+
+def _globbed(text: str) -> Iterator[Path]:
+    return map(Path, glob.glob(text, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
+
+
+def _numbered(text: str) -> Iterator[Path]:
+    """The files of an image sequence, such as `frame_%04d.png`."""
+    fixed = _NUMBERS.split(text)
+    pattern = re.compile(r"\d+".join(map(re.escape, fixed)))
+    return (path for path in _globbed("*".join(map(glob.escape, fixed))) if pattern.fullmatch(str(path)))
 
 
 def _known_files(paths: Iterator[Path], nothing: str) -> list[Path]:
@@ -103,23 +170,6 @@ def _known_files(paths: Iterator[Path], nothing: str) -> list[Path]:
         suffixes = sorted(itertools.chain.from_iterable(s for s, _ in _FILE_KINDS.values()))
         raise SourceError(nothing, expected="names that end in " + " ".join(suffixes))
     return found
-
-
-def _refuse_live(text: str) -> None:
-    scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", text)
-    if scheme:
-        # The scheme only: the rest of an address may hold a password.
-        raise UsageError(
-            f"{scheme[1].lower()}:// sources are not supported by this version",
-            expected="a picture, video file, folder or glob",
-            remedy="Save the stream to a file first.",
-        )
-    if text.isdecimal() or text.startswith("/dev/video"):
-        raise UsageError(
-            f"webcams ({text}) are not supported by this version",
-            expected="a picture, video file, folder or glob",
-            remedy="Save the stream to a file first.",
-        )
 
 
 def _by_kind(files: list[Path]) -> Iterator[tuple[str, list[Path]]]:

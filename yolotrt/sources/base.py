@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import enum
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,13 +21,44 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
+class StreamState(str, enum.Enum):
+    """Where a stream of frames stands.
+
+    `connecting` has not given a frame yet; `live` gives frames; `stalled` is connected and silent; `reconnecting` was
+    live and is not; `ended` gives no more.
+    """
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    STALLED = "stalled"
+    RECONNECTING = "reconnecting"
+    ENDED = "ended"
+
+
+class Watcher:
+    """What a source tells and asks while it is read, in the iterating thread. This one takes no notice."""
+
+    def state(self, state: StreamState, error: str = "") -> None:
+        """A live source lost or looks for its camera; `error` says why, without credentials."""
+
+    def corrupt(self) -> None:
+        """A packet or a frame could not be decoded whole."""
+
+    def late(self) -> None:
+        """A frame was left undecoded, since decoding is behind the camera."""
+
+    def wants(self, index: int, timestamp_s: float) -> bool:  # noqa: ARG002 (for others to look at)
+        """Whether a video's frame is of use. One that is not costs only its decoding."""
+        return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceInfo:
-    """What is known of a source before its first frame.
+    """What is known of a source before its first frame; of a live one, what was known at its last connection.
 
     Attributes:
-        kind: name in the kind table: `pictures`, `video`, `arrays`; `several` for a sequence of sources.
-        name: for people: a path, or "12 pictures".
+        kind: name in the kind table: `pictures`, `video`, `arrays`, `stream`, `webcam`; `several` for a sequence.
+        name: for people: a path, "12 pictures", or an address without credentials.
         size: (height, width) in pixels as its frames come, rotation applied; None where they differ or are not known.
         fps: average frames per second; None for pictures and where the file does not say.
         frames: number of frames; None where the file does not say. A damaged file may hold fewer.
@@ -52,11 +84,13 @@ class Source(abc.ABC):
     Attributes:
         info: what is known beforehand.
         on_problem: called with each such SourceError.
+        watcher: told and asked while it is read.
     """
 
     def __init__(self, info: SourceInfo) -> None:
         self.info = info
         self.on_problem: Callable[[SourceError], None] = _log_problem
+        self.watcher = Watcher()
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -70,6 +104,9 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames in order. Raises SourceError where there is nothing to go on with."""
+
+    def stop(self) -> None:  # noqa: B027 (a file ends by itself)
+        """End the iteration soon, from any thread; what waits for a camera may take until its time-out."""
 
     def close(self) -> None:  # noqa: B027 (most sources hold nothing open between iterations)
         """Let go of files. Calling it again does nothing."""
@@ -114,7 +151,7 @@ class SeveralSources(Source):
             if isinstance(part, SourceError):
                 self.on_problem(part)
                 continue
-            part.on_problem = self.on_problem
+            part.on_problem, part.watcher = self.on_problem, self.watcher
             try:
                 yield from part
             except SourceError as e:

@@ -5,22 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-
 from yolotrt.errors import MissingExtraError, SourceError
-from yolotrt.sources.base import Source, SourceInfo
-from yolotrt.types import Frame, ImageU8
+from yolotrt.sources.base import Source, SourceInfo, Watcher
+from yolotrt.sources.pixels import Orientation, to_bgr
+from yolotrt.types import Frame
 
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
-    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 SUFFIXES = frozenset(
@@ -80,7 +76,7 @@ class VideoSource(Source):
             stored = "dts" if container.format.name == "avi" else "pts"
             first: int | None = None
             count = 0
-            decoded = _decode(container, stream, health)
+            decoded = _decode(container, stream, health, self.watcher)
             while True:
                 started = time.perf_counter()
                 frame = next(decoded, None)
@@ -89,13 +85,13 @@ class VideoSource(Source):
                 ticks: int | None = getattr(frame, stored)
                 if first is None:
                     first = ticks
-                if wanted(count):
-                    pixels = _to_bgr(frame, reformatter)
+                seconds = self._seconds(ticks, first, count)
+                if wanted(count) and self.watcher.wants(count, seconds):
                     yield Frame(
-                        pixels=pixels,
+                        pixels=to_bgr(frame, reformatter),
                         source_id=str(self._path),
                         index=count,
-                        timestamp_s=self._seconds(ticks, first, count),
+                        timestamp_s=seconds,
                         decode_s=time.perf_counter() - started,
                     )
                 count += 1
@@ -117,34 +113,6 @@ class VideoSource(Source):
                     remedy="Copy or download it again.",
                 )
             )
-
-
-@dataclass(frozen=True)
-class _Orientation:
-    """How decoded pixels become what is shown: transpose first, then mirror."""
-
-    transpose: bool = False
-    flip_x: bool = False
-    flip_y: bool = False
-
-    @classmethod
-    def of(cls, frame: av.VideoFrame) -> _Orientation:
-        """From the display matrix, rounded to quarter turns. Its first two rows map x, y to (ax + cy, bx + dy)."""
-        # `frame.rotation` would not tell mirrored pictures, which front cameras make.
-        data: Any = frame.side_data.get("DISPLAYMATRIX")
-        if data is None:
-            return cls()
-        a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(data), np.int32)[:5])
-        if abs(a) >= abs(b):
-            return cls(flip_x=a < 0, flip_y=d < 0)
-        return cls(transpose=True, flip_x=c < 0, flip_y=b < 0)
-
-    def apply(self, pixels: ImageU8) -> ImageU8:
-        if self.transpose:
-            pixels = cv2.transpose(pixels)  # type: ignore[assignment]
-        if self.flip_x or self.flip_y:
-            pixels = cv2.flip(pixels, -1 if self.flip_x and self.flip_y else int(self.flip_x))  # type: ignore[assignment]
-        return pixels
 
 
 class _Health:
@@ -177,7 +145,9 @@ class _Health:
         return stated is not None and self.end_s < stated - max(2 * frame_s, 0.1)
 
 
-def _decode(container: InputContainer, stream: VideoStream, health: _Health) -> Iterator[av.VideoFrame]:
+def _decode(
+    container: InputContainer, stream: VideoStream, health: _Health, watcher: Watcher
+) -> Iterator[av.VideoFrame]:
     import av
 
     packets = container.demux(stream)
@@ -195,20 +165,7 @@ def _decode(container: InputContainer, stream: VideoStream, health: _Health) -> 
             yield from packet.decode()
         except av.FFmpegError:
             health.damaged += 1
-
-
-def _to_bgr(frame: av.VideoFrame, reformatter: VideoReformatter) -> ImageU8:
-    """The frame as shown, BGR `uint8 [H, W, 3]`, C-contiguous."""
-    # One thread: the reader runs beside the model and the encoder, which need the other cores more.
-    bgr = reformatter.reformat(frame, format="bgr24", threads=1)
-    return np.ascontiguousarray(_Orientation.of(frame).apply(_view(bgr)))
-
-
-def _view(bgr: av.VideoFrame) -> ImageU8:
-    """The pixels without a copy, which would cost 1 ms at 1080p; the view keeps the frame's memory alive."""
-    plane = bgr.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8)[: plane.line_size * bgr.height]
-    return rows.reshape(bgr.height, plane.line_size)[:, : bgr.width * 3].reshape(bgr.height, bgr.width, 3)
+            watcher.corrupt()
 
 
 @contextlib.contextmanager
@@ -244,15 +201,15 @@ def _kinds(container: InputContainer) -> str:
     return ", ".join(sorted({s.type for s in container.streams})) or "no streams at all"
 
 
-def _probe_orientation(container: InputContainer, stream: VideoStream) -> _Orientation:
+def _probe_orientation(container: InputContainer, stream: VideoStream) -> Orientation:
     import av
 
     with contextlib.suppress(av.FFmpegError):
         for packet in container.demux(stream):
             with contextlib.suppress(av.FFmpegError):
                 for frame in packet.decode():
-                    return _Orientation.of(frame)
-    return _Orientation()
+                    return Orientation.of(frame)
+    return Orientation()
 
 
 def _frame_count(container: InputContainer, stream: VideoStream) -> int | None:

@@ -1,0 +1,58 @@
+"""Files that name sources: a text file with one per line, or a YAML list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yolotrt.errors import SourceError, UsageError
+from yolotrt.sources.address import is_webcam, scheme_of, with_environment
+
+_SUFFIXES = (".txt", ".yaml", ".yml")
+
+
+def listed(name: str) -> list[str]:
+    """The sources that a list names; `name` itself if it is no list.
+
+    Paths count from the list's own folder; `${NAME}` stands for an environment variable, so that no list need hold a
+    password.
+
+    Raises:
+        SourceError: a list that cannot be read, or names nothing.
+        UsageError: an environment variable that is not set, or a YAML file that is no list.
+    """
+    path = Path(name)
+    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+        return [name]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise SourceError(f"{path}: cannot read the list of sources") from e
+    entries = _lines(text) if path.suffix.lower() == ".txt" else _yaml(text, path)
+    if not entries:
+        raise SourceError(f"{path}: the list names no source")
+    return [_placed(with_environment(entry, where=str(path)), path.parent) for entry in entries]
+
+
+def _lines(text: str) -> list[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _yaml(text: str, path: Path) -> list[str]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError:
+        data = None  # its message would repeat lines of the file, which may hold a password
+    if not isinstance(data, list) or not all(isinstance(entry, str | int) for entry in data):
+        raise UsageError(
+            f"{path}: not a list of sources",
+            expected="a YAML list of names",
+            remedy="Streams with options of their own are given with --config.",
+        )
+    return [str(entry) for entry in data]
+
+
+def _placed(entry: str, folder: Path) -> str:
+    return entry if scheme_of(entry) or is_webcam(entry) else str(folder / entry)

@@ -1,0 +1,228 @@
+"""Network streams: RTSP cameras, HTTP, HLS and what else FFmpeg reads, through PyAV."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from yolotrt.errors import MissingExtraError
+from yolotrt.sources.address import scheme_of, without_credentials
+from yolotrt.sources.base import SourceInfo
+from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
+from yolotrt.sources.pixels import to_bgr
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+_TRANSPORTS = {"auto": ("tcp", "udp"), "tcp": ("tcp",), "udp": ("udp", "tcp")}
+_UDP_PROOF_S = 3.0  # by then a picture has come over UDP, or none will
+_BLIND = 6  # read time-outs without a picture in what arrives; key frames may be far apart
+_UNKNOWN_PAUSE_S = 30.0  # between questions for a stream that the server does not know
+
+# A playlist from the network must not make FFmpeg open files of this machine.
+_PROTOCOLS = "http,https,tcp,tls,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps,rtmpe,srt,crypto,data,httpproxy"
+
+
+class NetworkSource(LiveSource):
+    """A stream by its address, which may hold `user:password@`; no message, name or frame does.
+
+    An address of a finished recording (an MP4 file over HTTP, an HLS playlist with an end) is read like a file: every
+    frame, once. Whether it is one is known when the first frame is there.
+
+    Raises:
+        MissingExtraError: PyAV is not installed.
+    """
+
+    def __init__(self, url: str, *, name: str | None = None, options: LiveOptions | None = None) -> None:
+        try:
+            import av  # noqa: F401
+        except ImportError as e:
+            raise MissingExtraError("av", "video", needed_for=f"reading {without_credentials(url)}") from e
+        super().__init__(
+            SourceInfo(kind="stream", name=name or without_credentials(url), live=True), options or LiveOptions()
+        )
+        self._url = url
+        self._last_picture = 0.0
+        is_rtsp = scheme_of(url) in ("rtsp", "rtsps")
+        self._transports: tuple[str, ...] = _TRANSPORTS[self.options.rtsp_transport] if is_rtsp else ("",)
+
+    def _shots(self) -> Iterator[Shot]:
+        first, *others = self._transports
+        try:
+            yield from self._over(first, self._patience_s(first, has_other=bool(others)))
+        except LostError as e:
+            if not (e.refused and others):
+                raise
+        else:
+            return
+        self._transports = (*others, first)  # the next connection begins with it as well
+        self._tell(f"{self.info.name}: no pictures over {first.upper()}, trying {others[0].upper()}")
+        yield from self._over(others[0], self.options.connect_timeout_s)
+
+    def _patience_s(self, transport: str, *, has_other: bool) -> float:
+        patience = self.options.connect_timeout_s
+        return min(patience, _UDP_PROOF_S) if transport == "udp" and has_other else patience
+
+    def _over(self, transport: str, patience_s: float) -> Iterator[Shot]:
+        with self._opened(transport, patience_s) as container:
+            stream = next((s for s in container.streams.video), None)
+            if stream is None:
+                raise LostError(f"{self.info.name}: the stream has no video", hopeless=True)
+            # FFmpeg's frame threads would each hold a picture back.
+            stream.thread_type = "SLICE" if self.info.live else "AUTO"
+            self._connected((stream.height, stream.width) if stream.width else None, stream.average_rate)
+            yield from self._read(container, stream)
+
+    def _read(self, container: InputContainer, stream: VideoStream) -> Iterator[Shot]:
+        from av.video.reformatter import VideoReformatter
+
+        reformatter = VideoReformatter()
+        pace = _Pace() if self.info.live and container.format.name == "hls" else None
+        for packet in self._packets(container, stream):
+            received, started = time.monotonic(), time.perf_counter()
+            frames, whole = _decoded(packet)
+            if not whole:
+                self.watcher.corrupt()
+            spent = time.perf_counter() - started
+            for frame in frames:
+                self._last_picture = received
+                if pace is not None:
+                    self._stopped.wait(pace.wait_s(frame.time))
+                    received = time.monotonic()
+                pixels = partial(to_bgr, frame, reformatter)
+                yield Shot(received_s=received, camera_s=frame.time, decode_s=spent / len(frames), pixels=pixels)
+
+    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[Any]]:
+        """Those of the video that are worth decoding, as they come."""
+        import av
+
+        limit = self.options.read_timeout_s
+        backlog = _Backlog(self.options.max_latency_s)
+        packets = container.demux()  # the sound as well, which must not hide that no picture comes
+        last_packet = self._last_picture = time.monotonic()
+        while not self._stopped.is_set():
+            asked = time.monotonic()
+            failure = None
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as e:
+                failure, packet = e, None
+            now = time.monotonic()
+            # FFmpeg hands out the rest of its last packet when the time is over, and the error only after another wait.
+            if now - (last_packet if self.info.live else asked) > 0.98 * limit:
+                raise LostError(f"{self.info.name}: no picture for {limit:g} s")
+            if failure is not None:
+                raise LostError(f"{self.info.name}: the connection broke ({failure.strerror})")
+            if packet is None:
+                return
+            if packet.stream_index != stream.index:
+                continue
+            last_packet = now
+            if self.info.live and now - self._last_picture > _BLIND * limit:
+                raise LostError(f"{self.info.name}: data arrives, and no picture in it for {_BLIND * limit:g} s")
+            if packet.size and self.info.live and not backlog.keeps_up(now - asked, now, is_key=packet.is_keyframe):
+                self.watcher.late()
+                self._last_picture = now
+                continue
+            yield packet
+
+    @contextlib.contextmanager
+    def _opened(self, transport: str, patience_s: float) -> Iterator[InputContainer]:
+        import av
+
+        # The frame rate is not worth a wait of twenty pictures.
+        options = {"fpsprobesize": "0", "protocol_whitelist": _PROTOCOLS}
+        if transport:
+            options |= {"rtsp_transport": transport, "allowed_media_types": "video"}
+        timeout = (patience_s, self.options.read_timeout_s)
+        started = time.monotonic()
+        failure = None
+        try:
+            container = av.open(self._url, timeout=timeout, container_options=options)
+        except av.FFmpegError as e:
+            failure = e
+        if failure is not None:  # raised here, since FFmpeg's own error holds the address with the password
+            raise self._judged(failure, transport, time.monotonic() - started, patience_s)
+        with container:
+            if transport == "" and container.duration:
+                self.info = dataclasses.replace(self.info, live=False)
+            yield container
+
+    def _judged(self, failure: av.FFmpegError, transport: str, took_s: float, patience_s: float) -> LostError:
+        import av
+
+        name = self.info.name
+        if isinstance(failure, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
+            return LostError(
+                f"{name}: the server refuses the user or the password",
+                remedy="Give them as rtsp://USER:PASSWORD@...",
+                pause_s=2 * _UNKNOWN_PAUSE_S,
+                hopeless=True,
+            )
+        if isinstance(failure, av.error.HTTPNotFoundError):
+            return LostError(f"{name}: the server knows no such stream (404)", pause_s=_UNKNOWN_PAUSE_S)
+        if isinstance(failure, av.error.HTTPClientError):
+            return LostError(f"{name}: the server refuses ({failure.strerror})", pause_s=_UNKNOWN_PAUSE_S)
+        if isinstance(failure, av.error.ProtocolNotFoundError):
+            return LostError(f"{name}: this FFmpeg does not read {scheme_of(self._url)}://", hopeless=True)
+        if took_s > 0.98 * patience_s:
+            return LostError(f"{name}: no answer within {patience_s:g} s", refused=transport == "udp")
+        refused = failure.errno == errno.EPROTONOSUPPORT
+        return LostError(f"{name}: cannot connect ({failure.strerror})", refused=refused)
+
+
+class _Backlog:
+    """Notices that packets wait for the decoder instead of the reverse, and says which to leave out until that is over.
+
+    It looks at nothing but whether the next packet was there already: clocks of cameras are not to be trusted.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._waited_at = time.monotonic()
+        self._jumping = False
+
+    def keeps_up(self, waited_s: float, now: float, *, is_key: bool) -> bool:
+        """Whether to decode this packet, for which the reader waited `waited_s`."""
+        caught_up = waited_s > 0.001
+        if caught_up:
+            self._waited_at = now
+        if now - self._waited_at > self._limit_s:
+            self._jumping = True
+        elif is_key:
+            self._jumping = False
+        return not self._jumping
+
+
+class _Pace:
+    """Spreads the pictures of an HLS segment, which arrive all at once, over its time."""
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+
+    def wait_s(self, camera_s: float | None) -> float:
+        """Seconds until a picture is due."""
+        if camera_s is None:
+            return 0.0
+        now = time.monotonic()
+        if self._offset is None or abs(camera_s + self._offset - now) > 30.0:
+            self._offset = now - camera_s
+        return max(camera_s + self._offset - now, 0.0)
+
+
+def _decoded(packet: av.Packet[Any]) -> tuple[list[av.VideoFrame], bool]:
+    """The frames that a packet completes, and whether nothing was wrong with it."""
+    import av
+
+    try:
+        frames = packet.decode()
+    except av.FFmpegError:
+        return [], False
+    return frames, not (packet.is_corrupt or any(frame.is_corrupt for frame in frames))
