@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,3 +18,18 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "yolotrt"
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "yolotrt"
+
+
+def keep_newest(entry: Path, most: int) -> None:
+    """Mark an entry of a folder as used now, and remove all but the `most` files or folders there used last.
+
+    What cannot be marked or removed stays: another process may be doing the same.
+    """
+    with contextlib.suppress(OSError):
+        os.utime(entry)
+        by_age = sorted(entry.parent.iterdir(), key=lambda e: e.stat().st_mtime)
+        for old in by_age[:-most]:
+            if old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.unlink(missing_ok=True)

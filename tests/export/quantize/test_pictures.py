@@ -22,6 +22,14 @@ from yolotrt.preprocess.letterbox_cpu import letterbox
 from yolotrt.sources import read_image
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where it is kept what was looked at before: nothing yet."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("YOLOTRT_CACHE", str(folder))
+    return folder / "seen"
+
+
 def write_pictures(folder: Path, count: int, *, first: int = 0) -> list[Path]:
     """Pictures that differ from each other: `000.png`, `001.png`, ..."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,6 +152,37 @@ def test_a_video_that_ends_early_gives_what_it_holds(tmp_path: Path) -> None:
     assert "the video is cut short" in found.notes[0]
 
 
+def test_what_was_found_whole_is_not_decoded_again(tmp_path: Path, cache: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", moving_box(40))
+    write_pictures(tmp_path / "set", 5)
+    before = [few(clip), few(tmp_path / "set")]
+    entries = sorted(cache.iterdir(), key=lambda e: int(e.read_text()))
+    assert [e.read_text() for e in entries] == ["5", "40"]
+    assert [few(clip), few(tmp_path / "set")] == before
+    entries[1].write_text("20")  # shows that it is read
+    assert few(clip).count == 20
+    for damaged in ("", "{", '"5"', "null"):
+        for entry in entries:
+            entry.write_text(damaged)
+        assert [few(clip), few(tmp_path / "set")] == before
+    (tmp_path / "set" / "001.png").write_bytes(b"")
+    assert few(tmp_path / "set").count == 4
+
+
+def test_what_was_damaged_is_said_each_time(tmp_path: Path, cache: Path) -> None:
+    clip = cut(write_video(tmp_path / "clip.mkv", moving_box(80)), 0.7)
+    write_pictures(tmp_path / "set", 2)[0].write_bytes(b"")
+    assert [few(clip), few(tmp_path / "set")] == [few(clip), few(tmp_path / "set")]
+    assert not cache.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+    write_pictures(tmp_path, 2)
+    assert few(tmp_path).count == 2
+    assert cache.is_file()
+
+
 def test_validation_pictures_among_them_are_noted(tmp_path: Path) -> None:
     data = write_data(tmp_path)
     shutil.copy(tmp_path / "images" / "val" / "900.png", tmp_path / "images" / "train" / "other name.png")
@@ -216,7 +255,11 @@ def coco(at: Path) -> str:
     [
         (folder, SourceError, "folder empty/: no pictures to calibrate on"),
         (unreadable, SourceError, "folder bad/: none of the 1 calibration pictures can be read"),
-        (mixed, UsageError, "names videos among others, expected pictures, or one video file"),
+        (
+            mixed,
+            UsageError,
+            "nothing to calibrate on, got a source of kind several, expected pictures, or one video file",
+        ),
         (binary, DatasetError, "list.txt: not a list of pictures"),
         (nonsense, SourceError, "weights.pt: neither a picture nor a video"),
         (frameless, SourceError, "clip.mp4: not a video, or a damaged one"),
@@ -226,7 +269,7 @@ def coco(at: Path) -> str:
         (lambda at: str(at / "nothing.yaml"), DatasetError, "nothing.yaml: cannot read the data set: No such file"),
         (lambda at: str(at / "*.jpg"), SourceError, "no picture or video matches"),
         (lambda _: "", UsageError, "a source without a name"),
-        (lambda _: "rtsp://user:secret@camera/1", UsageError, "rtsp:// sources are not supported"),
+        (lambda _: "rtsp://user:secret@camera/1", UsageError, "rtsp://"),
     ],
 )
 def test_what_names_no_pictures(

@@ -12,8 +12,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
-import shutil
 import zipfile
 import zlib
 from collections import UserDict
@@ -25,7 +23,7 @@ import cv2
 import numpy as np
 
 from yolotrt import files
-from yolotrt.cache import cache_folder
+from yolotrt.cache import cache_folder, keep_newest
 from yolotrt.errors import SinkError
 from yolotrt.export.digests import code_digest
 from yolotrt.export.fp16_rewrite import normalise
@@ -77,14 +75,14 @@ def measured(
     ranges = _KeptRanges(entry)
     found = _read(entry, normal, lambda: pictures.batches(spec), ranges)
     if found is not None:
-        _keep_newest(entry)
+        keep_newest(entry, MOST)
         return found, True
     watched = _Watched(lambda: pictures.batches(spec), pictures.count, on_progress)
     made = Calibration.measure(model, watched)
     made = dataclasses.replace(made, batches=lambda: pictures.batches(spec), ranges=ranges)
     with _tolerated(entry):
         _write(entry, made)
-    _keep_newest(entry)
+    keep_newest(entry, MOST)
     return made, False
 
 
@@ -198,15 +196,6 @@ def _write(entry: Path, calibration: Calibration) -> None:
     counts = np.stack([h.counts for h in histograms.values()])
     with files.atomic_path(entry / "measured.npz") as temporary:
         np.savez_compressed(temporary, counts=counts, record=np.array(json.dumps(record)))
-
-
-def _keep_newest(entry: Path) -> None:
-    """Mark an entry as used and remove all but the newest ones."""
-    with contextlib.suppress(OSError):  # another process may be doing the same, or nothing may be written here
-        os.utime(entry)
-        others = sorted((e for e in entry.parent.iterdir() if e.is_dir()), key=lambda e: e.stat().st_mtime)
-        for old in others[:-MOST]:
-            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager

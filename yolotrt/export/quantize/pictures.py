@@ -110,7 +110,11 @@ def _named(calib: Path | str, data: Path | None, count: int) -> CalibrationPictu
     if source.info.kind == "video":
         return _of_video(path, count)
     if source.info.kind != "pictures":
-        raise UsageError(f"--calib {text} names videos among others", expected="pictures, or one video file")
+        raise UsageError(  # by its name, since an address may hold a password
+            f"--calib {source.info.name}: nothing to calibrate on",
+            got=f"a source of kind {source.info.kind}",
+            expected="pictures, or one video file",
+        )
     return _of_files(f"picture {path.name}" if path.exists() else f"pictures {text}", source.paths, data, count)
 
 
