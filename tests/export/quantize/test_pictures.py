@@ -270,10 +270,11 @@ def coco(at: Path) -> str:
         (lambda at: str(at / "*.jpg"), SourceError, "no picture or video matches"),
         (lambda _: "", UsageError, "a source without a name"),
         (lambda _: "rtsp://user:secret@camera/1", UsageError, "rtsp://"),
+        (lambda _: Path("rtsp://user:secret@camera/1"), UsageError, "rtsp://"),
     ],
 )
 def test_what_names_no_pictures(
-    tmp_path: Path, calib: Callable[[Path], str], kind: type[YolotrtError], said: str
+    tmp_path: Path, calib: Callable[[Path], str | Path], kind: type[YolotrtError], said: str
 ) -> None:
     with pytest.raises(kind) as error:
         few(calib(tmp_path))

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -98,7 +99,8 @@ def find_calibration(
 
 
 def _named(calib: Path | str, data: Path | None, count: int) -> CalibrationPictures:
-    text, path = str(calib), Path(calib)
+    # Of the two slashes of an address, a Path keeps one; what follows may hold a password.
+    text, path = re.sub(r"^(\w{2,}):/(?!/)", r"\1://", str(calib)), Path(calib)
     if text and path.is_dir():
         return _of_files(f"folder {path.resolve().name}/", pictures_at(path, path), data, count)
     suffix = path.suffix.lower()
