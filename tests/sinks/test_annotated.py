@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,10 @@ from tests.support.media import moving_box, picture, video_frames, video_times, 
 from tests.support.results import frame_result
 from yolotrt.errors import SinkError, UsageError
 from yolotrt.sinks import AnnotatedSink
-from yolotrt.sources import SourceSpec, open_source, read_image
+from yolotrt.sinks.annotated import AnnotatedOptions
+from yolotrt.sinks.limits import Limit
+from yolotrt.sinks.pictures import Names
+from yolotrt.sources import ArraysSource, SourceInfo, SourceSpec, open_source, read_image
 
 
 def _annotate(spec: SourceSpec, folder: Path) -> list[str]:
@@ -108,3 +113,72 @@ def test_folder_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with open_source(picture()) as source, pytest.raises(SinkError, match="cannot write"):
         AnnotatedSink(tmp_path / "file" / "out", source)
+
+
+def _live(name: str = "rtsp://host/street") -> ArraysSource:
+    source = ArraysSource([picture()])
+    source.info = SourceInfo(kind="rtsp", name=name, fps=Fraction(25), live=True)
+    return source
+
+
+def _record(
+    sink: AnnotatedSink, numbers: Iterable[int], size: tuple[int, int] = (96, 128), start_s: float = 7.0
+) -> None:
+    for i in numbers:
+        sink.write(frame_result(picture(size), "rtsp://host/street", index=i, timestamp_s=start_s + i / 25))
+
+
+def test_live_streams_begin_at_zero_and_are_there_from_the_start(tmp_path: Path) -> None:
+    sink = AnnotatedSink(tmp_path, _live())
+    _record(sink, range(30))
+    (path,) = tmp_path.iterdir()
+    assert re.fullmatch(r"street-\d{8}-\d{6}\.mp4", path.name)
+    sink.abort()
+    assert sink.outputs == [path]
+    assert video_times(path) == pytest.approx([i / 25 for i in range(30)], abs=1e-3)
+
+
+def test_live_streams_can_be_split_by_time(tmp_path: Path) -> None:
+    sink = AnnotatedSink(tmp_path, _live(), AnnotatedOptions(split=Limit(seconds=1)), name="gate 1")
+    _record(sink, range(60))
+    sink.close()
+    assert [len(video_times(path)) for path in sink.outputs] == [25, 25, 10]
+    assert all(video_times(path)[0] == 0 for path in sink.outputs)
+    assert all(path.name.startswith("gate 1-") for path in sink.outputs)
+    assert sorted(sink.outputs) == sorted(tmp_path.iterdir())
+
+
+def test_live_streams_can_be_split_by_size(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sink = AnnotatedSink(tmp_path, _live(), AnnotatedOptions(split=Limit(size=200_000)))
+    for i in range(100):
+        noise = rng.integers(0, 255, (96, 128, 3), np.uint8)
+        sink.write(frame_result(noise, "rtsp://host/street", index=i, timestamp_s=i / 25))
+    sink.close()
+    assert len(sink.outputs) > 1
+    assert sum(len(video_times(path)) for path in sink.outputs) == 100
+
+
+def test_another_size_or_a_clock_that_begins_anew_takes_another_file(tmp_path: Path) -> None:
+    sink = AnnotatedSink(tmp_path, _live())
+    _record(sink, range(10))
+    _record(sink, range(10, 20), size=(48, 64))
+    _record(sink, range(20, 30), size=(48, 64), start_s=0.0)  # the camera was started again
+    sink.close()
+    assert [len(video_times(path)) for path in sink.outputs] == [10, 10, 10]
+    assert video_frames(sink.outputs[1])[0].shape == (48, 64, 3)
+
+
+def test_streams_that_share_a_folder(tmp_path: Path) -> None:
+    names = Names()
+    sinks = [AnnotatedSink(tmp_path, _live(), name="cam", names=names) for _ in range(2)]
+    for sink in sinks:
+        _record(sink, range(5))
+    for sink in sinks:
+        sink.close()
+    assert len({path for sink in sinks for path in sink.outputs}) == 2
+
+
+def test_an_unknown_encoder() -> None:
+    with pytest.raises(UsageError, match="option encoder is unknown, got gpu, expected auto"):
+        AnnotatedOptions(encoder="gpu")  # type: ignore[arg-type]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from yolotrt.sinks.annotated import AnnotatedSink
 from yolotrt.sinks.base import Sink
+from yolotrt.sinks.coco import CocoSink
+from yolotrt.sinks.crops import CropsSink
 from yolotrt.sinks.jsonl import JsonLinesSink
 
-__all__ = ["AnnotatedSink", "JsonLinesSink", "Sink"]
+__all__ = ["AnnotatedSink", "CocoSink", "CropsSink", "JsonLinesSink", "Sink"]

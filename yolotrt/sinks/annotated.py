@@ -1,113 +1,160 @@
-"""Annotated copies: pictures under their own name and format, videos as MP4."""
+"""Annotated copies: pictures under their own name and format, videos and live streams as MP4."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-
-import cv2
 
 from yolotrt import files
 from yolotrt.errors import SinkError, UsageError
-from yolotrt.plotting import draw
+from yolotrt.plotting import draw_result
+from yolotrt.sinks import h264, pictures
 from yolotrt.sinks.base import Sink
+from yolotrt.sinks.h264 import Encoder
+from yolotrt.sinks.limits import Limit, stamp
 from yolotrt.sinks.video_file import VideoFile
-from yolotrt.sources.base import Source
-from yolotrt.types import FrameResult, ImageU8
+from yolotrt.sources.base import Source, SourceInfo
+from yolotrt.types import Frame, FrameResult
 
-# What OpenCV writes with colours; pictures of other kinds are saved as the nearest of these.
-_FORMATS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".jp2", ".avif", ".ppm")
-)
-_NEAREST = {".jfif": ".jpg", ".mpo": ".jpg", ".pnm": ".ppm", ".pgm": ".ppm", ".pbm": ".ppm"}
+_BACK_S = 1.0  # a live stream whose times jump back by more has begun anew
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedOptions:
+    """How annotated copies are written.
+
+    Attributes:
+        encoder: of videos: `auto` takes NVENC where there is one, else x264.
+        split: when the file of a live stream is that long or large, the next one is begun. Other videos stay whole.
+    """
+
+    encoder: Encoder = "auto"
+    split: Limit | None = None
+
+    def __post_init__(self) -> None:
+        h264.check_encoder(self.encoder)
+
+
+@dataclass(kw_only=True)
+class _Recording:
+    """The video that is being written, and where its last frame came from."""
+
+    file: VideoFile
+    source_id: str
+    size: tuple[int, int]
+    first_s: float
+    last_s: float = 0.0
+    index: int = -1
 
 
 class AnnotatedSink(Sink):
     """Saves each frame with its boxes drawn on it.
 
-    A picture keeps its name and format. A video becomes `NAME.mp4` (H.264) with the frame times of its source. A name
-    that is taken already in this run gets `-2`, `-3`, ... Files are whole or absent; after an interrupt the video so
-    far is finished.
+    A picture keeps its name and format. A video becomes `NAME.mp4` (H.264) with the frame times and the sound of its
+    source. A name that is taken already in this run gets `-2`, `-3`, ... Files are whole or absent; after an interrupt
+    the video so far is finished.
+
+    A live stream becomes `NAME-DATE-TIME.mp4`, which can be played while it grows; its times begin at 0. Another file
+    follows where `split` says so, and where the size of the pictures changes.
     """
 
-    def __init__(self, folder: Path, source: Source) -> None:
-        """Make the folder. `source` is where the frames come from.
+    def __init__(
+        self,
+        folder: Path,
+        source: Source,
+        options: AnnotatedOptions | None = None,
+        *,
+        name: str | None = None,
+        names: pictures.Names | None = None,
+    ) -> None:
+        """Make the folder.
+
+        Args:
+            source: where the frames come from.
+            name: of a live stream, for its files; part of its address by default.
+            names: those that are taken already, where several streams write to one folder.
 
         Raises:
             SinkError: the folder cannot be made or written.
             UsageError: the folder holds the source's own files, which the copies would replace.
         """
         super().__init__()
-        self._folder, self._source = folder, source
+        self._folder, self._source, self._name = folder, source, name
+        self._options = options or AnnotatedOptions()
+        self._names = names or pictures.Names()
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         _refuse_own_folder(folder, source.paths)
-        self._taken: set[str] = set()
-        self._video: VideoFile | None = None
-        self._video_frame: tuple[str, int] = ("", -1)
+        self._open: _Recording | None = None
 
     def write(self, result: FrameResult) -> None:
         frame = result.frame
         info = self._source.info_of(frame.source_id)
-        drawn = draw(frame.pixels, result.detections)
-        if info.kind != "video":
-            self._finish_video()
-            self._save_picture(frame.source_id, drawn)
+        if not info.live and info.kind != "video":
+            self._finish()
+            self._save_picture(result)
             return
-        source_id, index = self._video_frame
-        if frame.source_id != source_id or frame.index <= index:  # the next video, or the same one once more
-            self._finish_video()
-        if self._video is None:
-            target = self._target(Path(frame.source_id).with_suffix(".mp4").name)
-            self._video = VideoFile(
-                target, frame.size, fps=info.fps, time_base=info.time_base, source=Path(frame.source_id)
-            )
-        self._video_frame = (frame.source_id, frame.index)
+        if self._open is not None and self._is_over(self._open, frame, live=info.live):
+            self._finish()
+        if self._open is None:
+            self._open = self._begin(frame, info)
+        recording = self._open
+        recording.index, recording.last_s = frame.index, frame.timestamp_s
         try:
-            self._video.write(drawn, frame.timestamp_s)
+            recording.file.write(draw_result(result), frame.timestamp_s - recording.first_s)
         except BaseException:
-            self._video = None  # it has removed its file
+            self._open = None  # it has removed its file, or left what can be played of a live one
             raise
 
     def close(self) -> None:
-        self._finish_video()
+        self._finish()
 
     def abort(self) -> None:
         with contextlib.suppress(SinkError):
-            self._finish_video(cut=True)
+            self._finish(cut=True)
 
-    def _finish_video(self, *, cut: bool = False) -> None:
-        if self._video is not None:
-            video, self._video = self._video, None
+    def _begin(self, frame: Frame, info: SourceInfo) -> _Recording:
+        if info.live:
+            name = f"{pictures.safe_name(self._name or info.name.rpartition('/')[2])}-{stamp()}.mp4"
+        else:
+            name = Path(frame.source_id).with_suffix(".mp4").name
+        file = VideoFile(
+            self._folder / self._names.free(name),
+            frame.size,
+            fps=info.fps,
+            time_base=info.time_base,
+            encoder=self._options.encoder,
+            source=None if info.live else Path(frame.source_id),
+            live=info.live,
+        )
+        first_s = frame.timestamp_s if info.live else 0.0
+        return _Recording(file=file, source_id=frame.source_id, size=frame.size, first_s=first_s)
+
+    def _is_over(self, recording: _Recording, frame: Frame, *, live: bool) -> bool:
+        if frame.source_id != recording.source_id:
+            return True
+        if not live:
+            return frame.index <= recording.index  # the same video once more
+        if frame.size != recording.size or frame.timestamp_s < recording.last_s - _BACK_S:
+            return True
+        split = self._options.split
+        if split is None:
+            return False
+        return split.reached(seconds=frame.timestamp_s - recording.first_s, size=recording.file.size)
+
+    def _finish(self, *, cut: bool = False) -> None:
+        if self._open is not None:
+            video, self._open = self._open.file, None
             video.close(cut=cut)
             self.outputs.append(video.target)
 
-    def _save_picture(self, source_id: str, pixels: ImageU8) -> None:
-        name = Path(source_id).name
-        suffix = Path(name).suffix
-        if suffix.lower() not in _FORMATS:
-            suffix = _NEAREST.get(suffix.lower(), ".png")
-        target = self._target(Path(name).with_suffix(suffix).name)
-        quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix.lower() in (".jpg", ".jpeg", ".jpe") else []
-        try:
-            ok, data = cv2.imencode(suffix.lower(), pixels, quality)
-        except cv2.error as e:
-            raise SinkError(f"cannot write {target}: the picture cannot be encoded ({e.err or e})") from e
-        if not ok:
-            raise SinkError(f"cannot write {target}: the picture cannot be encoded", got=pixels.shape)
-        files.write_bytes(target, data.data)
+    def _save_picture(self, result: FrameResult) -> None:
+        name = pictures.name_for(Path(result.frame.source_id).name)
+        target = self._folder / self._names.free(name)
+        pictures.save(target, draw_result(result))
         self.outputs.append(target)
-
-    def _target(self, name: str) -> Path:
-        """A path in the folder that this run has not used; upper and lower case count as the same."""
-        path = Path(name)
-        number = 1
-        while name.lower() in self._taken:
-            number += 1
-            name = f"{path.stem}-{number}{path.suffix}"
-        self._taken.add(name.lower())
-        return self._folder / name
 
 
 def _refuse_own_folder(folder: Path, inputs: Collection[Path]) -> None:

@@ -69,11 +69,11 @@ class VideoFile:
         self._media = SourceMedia(source) if source is not None else None
         if self._media is not None:
             self._place.callback(self._media.close)
-        path = self._place.enter_context(_in_place(target) if live else files.atomic_path(target))
+        self._path = self._place.enter_context(_in_place(target) if live else files.atomic_path(target))
         even = (self._height + self._height % 2, self._width + self._width % 2)
         with self._guarded():
             self._container, self._stream = h264.open_stream(
-                partial(_new_mp4, path, self._time_base, live=live),
+                partial(_new_mp4, self._path, self._time_base, live=live),
                 even,
                 fps=fps or Fraction(25),
                 time_base=self._time_base,
@@ -92,6 +92,14 @@ class VideoFile:
     def seconds(self) -> float:
         """Where the last frame stands in the file."""
         return max(float(self._last_tick * self._time_base), 0.0)
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk so far. Of a live video, all but the last second; of others, what was passed on."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
 
     def write(self, pixels: ImageU8, timestamp_s: float) -> None:
         """Add a frame, BGR `uint8 [H, W, 3]`, shown at `timestamp_s` seconds from the start.

@@ -1,0 +1,64 @@
+"""Pictures as files."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+import cv2
+
+from yolotrt import files
+from yolotrt.errors import SinkError
+from yolotrt.types import ImageU8
+
+# What OpenCV writes with colours; pictures of other kinds are saved as the nearest of these.
+_FORMATS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".jp2", ".avif", ".ppm")
+)
+_NEAREST = {".jfif": ".jpg", ".mpo": ".jpg", ".pnm": ".ppm", ".pgm": ".ppm", ".pbm": ".ppm"}
+
+
+def name_for(name: str) -> str:
+    """The name of a picture's copy: its own, unless that kind of file cannot be written."""
+    suffix = Path(name).suffix
+    if suffix.lower() not in _FORMATS:
+        suffix = _NEAREST.get(suffix.lower(), ".png")
+    return Path(name).with_suffix(suffix).name
+
+
+def save(target: Path, pixels: ImageU8) -> None:
+    """Write a picture, BGR `uint8 [H, W, 3]`, whole or not at all. Raises SinkError where it cannot be written."""
+    suffix = target.suffix.lower()
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg", ".jpe") else []
+    try:
+        ok, data = cv2.imencode(suffix, pixels, quality)
+    except cv2.error as e:
+        raise SinkError(f"cannot write {target}: the picture cannot be encoded ({e.err or e})") from e
+    if not ok:
+        raise SinkError(f"cannot write {target}: the picture cannot be encoded", got=pixels.shape)
+    files.write_bytes(target, data.data)
+
+
+def safe_name(text: str) -> str:
+    """What of `text` may stand in a file's name on any system; `_` if that is nothing."""
+    return re.sub(r"[^\w .()+=@-]+", "_", text).strip(" .") or "_"
+
+
+class Names:
+    """File names that a run has not used yet; upper and lower case count as the same. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._lock = threading.Lock()
+
+    def free(self, name: str) -> str:
+        """`name`, or with `-2`, `-3`, ... before its suffix."""
+        path = Path(name)
+        number = 1
+        with self._lock:
+            while name.lower() in self._taken:
+                number += 1
+                name = f"{path.stem}-{number}{path.suffix}"
+            self._taken.add(name.lower())
+        return name
