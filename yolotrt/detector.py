@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
 
@@ -29,13 +28,11 @@ from yolotrt.types import Batch, Frame, FrameResult, ImageU8, RawOutputs, StageS
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from yolotrt.sources import SourceSpec
+    from yolotrt.sources import LiveOptions, SourceSpec
 
 Picture: TypeAlias = "ImageU8 | str | Path"
 """A picture: BGR `uint8 [H, W, 3]`, or the path of a file."""
 
-T = TypeVar("T")
-R = TypeVar("R")
 Infer: TypeAlias = Callable[[Batch], RawOutputs]
 
 
@@ -132,41 +129,77 @@ class Detector:
             return self.detect_frames([_frame(pictures, 0)])[0].detections
         return [r.detections for r in self.detect_frames([_frame(p, i) for i, p in enumerate(pictures)])]
 
-    def stream(self, source: SourceSpec) -> Generator[FrameResult]:
+    def stream(self, source: SourceSpec, *, live: LiveOptions | None = None) -> Generator[FrameResult]:
         """Detect in every frame of a source, in order; memory does not grow with its length.
 
         A thread of its own reads ahead while the model runs. It ends with the iteration: exhaust the iterator or close
-        it.
+        it. Cameras and network streams connect again whenever they drop out; each result is of the newest picture.
+        Several of them are read side by side, and `Frame.source_id` says whose picture it is.
 
         Args:
-            source: a picture, a folder, a glob, a video file, or a sequence of these.
+            source: a picture, a folder, a glob, a video file, a stream's address, a webcam's number, or a sequence.
+            live: how webcams and network streams are read.
+
+        Raises:
+            SourceError: nothing can be read, or a camera that is not coming back.
+            BackendError: the model failed.
         """
-        from yolotrt.pipeline.prefetch import ahead_of, prefetched
-        from yolotrt.sources import open_source
+        from yolotrt.pipeline.reader import Reading
+        from yolotrt.sources import open_sources
 
-        batch = self.spec.batch.opt
-        with open_source(source) as frames, prefetched(frames, capacity=ahead_of(batch)) as ahead:
-            yield from self.detect_batches(iter(partial(ahead.take, batch), []))
+        with contextlib.ExitStack() as opened:
+            sources = [opened.enter_context(s) for s in open_sources(source, live=live)]
+            ahead = 0 if any(s.info.live for s in sources) else 1
+            with Reading.of(sources, self.spec.batch.opt) as reading:
+                with contextlib.closing(self.detect_batches(reading, ahead=ahead, cancel=reading.cancel)) as results:
+                    yield from results
+                reading.raise_error()
 
-    def detect_batches(self, batches: Iterable[Sequence[Frame]]) -> Generator[FrameResult]:
-        """Detect in batches of frames, as many at a time as the back-end runs side by side, results in order."""
+    def detect_batches(
+        self, batches: Iterable[Sequence[Frame]], *, ahead: int = 1, cancel: Callable[[], None] | None = None
+    ) -> Generator[FrameResult]:
+        """Detect in batches of frames, as many at a time as the back-end runs side by side, results in order.
+
+        A result is handed out as soon as it is there, whether or not there is a next batch yet.
+
+        Args:
+            batches: iterated in another thread where the back-end runs several side by side.
+            ahead: batches taken beyond those that run, so that none waits for the next one: 1 for throughput, 0 where a
+                batch that is taken later holds newer pictures.
+            cancel: makes `batches` end, where it may wait for long; called when no more results are wanted.
+        """
         lanes = self._open_lanes()
         if lanes == 1:
             for batch in batches:
                 yield from self.detect_frames(batch)
             return
+        from yolotrt.pipeline.prefetch import prefetched
 
-        def detect(batch: Sequence[Frame]) -> list[FrameResult]:
-            return self._detect(batch, self._infer_in_a_lane)
+        free, over = threading.Semaphore(lanes + ahead), threading.Event()
+        pool = ThreadPoolExecutor(lanes, thread_name_prefix="yolotrt-detect")
 
-        with ThreadPoolExecutor(lanes, thread_name_prefix="yolotrt-detect") as pool:
-            # One more than can run: none waits while the oldest result is handed out.
-            jobs = _submitted(pool, detect, batches, ahead=lanes)
-            try:
-                for job in jobs:
-                    yield from job.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        def jobs() -> Iterator[Future[list[FrameResult]]]:
+            iterator = iter(batches)
+            while free.acquire() and not over.is_set():
+                batch = next(iterator, None)
+                if batch is None:
+                    return
+                yield pool.submit(self._detect, batch, self._infer_in_a_lane)
+
+        try:
+            with prefetched(jobs(), capacity=lanes + ahead) as submitted:
+                try:
+                    while taken := submitted.take():
+                        results = taken[0].result()
+                        free.release()
+                        yield from results
+                finally:
+                    over.set()
+                    free.release()
+                    if cancel is not None:
+                        cancel()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def detect_frames(self, frames: Sequence[Frame]) -> list[FrameResult]:
         """Detect in each frame, with what each stage cost. Of a batch, each frame carries its share."""
@@ -241,7 +274,7 @@ class Detector:
         prepared = time.perf_counter()
         outputs = infer(padded)
         inferred = time.perf_counter()
-        found = decode(outputs, batch.geometries, self.options)
+        found = decode(outputs, batch.geometries, [frame.options or self.options for frame in frames])
         decoded = time.perf_counter()
         share = 1 / len(frames)
         return [
@@ -257,31 +290,6 @@ class Detector:
             )
             for frame, detections in zip(frames, found, strict=True)
         ]
-
-
-def _submitted(
-    pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], *, ahead: int
-) -> Iterator[Future[R]]:
-    """Start `work` on each item, at most `ahead` further than the consumer is; the jobs in the order of the items.
-
-    What the iteration over `items` raises is raised behind the jobs of the items before it.
-    """
-    pending: deque[Future[R]] = deque()
-    iterator = iter(items)
-    ended: Exception | None = None
-    while True:
-        try:
-            pending.append(pool.submit(work, next(iterator)))
-        except StopIteration:
-            break
-        except Exception as e:  # noqa: BLE001 (raised again below)
-            ended = e
-            break
-        if len(pending) > ahead:
-            yield pending.popleft()
-    yield from pending
-    if ended is not None:
-        raise ended
 
 
 def _frame(picture: Picture, index: int) -> Frame:

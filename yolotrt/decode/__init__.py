@@ -14,9 +14,20 @@ from yolotrt.types import RawOutputs
 _TASKS = {"detect": decode_detect}
 
 
-def decode(outputs: RawOutputs, geometries: Sequence[LetterboxGeometry], options: DetectOptions) -> list[Detections]:
-    """Decode one batch: a `Detections` per image, in source pixels. Raises NonFiniteOutputError for NaN or infinity."""
+def decode(
+    outputs: RawOutputs, geometries: Sequence[LetterboxGeometry], options: DetectOptions | Sequence[DetectOptions]
+) -> list[Detections]:
+    """Decode one batch: a `Detections` per image, in source pixels.
+
+    Args:
+        outputs: of a back-end.
+        geometries: one per image.
+        options: for all images, or one per image.
+
+    Raises NonFiniteOutputError for NaN or infinity.
+    """
     task = outputs.spec.task
     if task not in _TASKS:
         raise ModelError("a task that yolotrt does not decode", got=task, expected=", ".join(_TASKS))
-    return _TASKS[task](outputs, geometries, options)
+    each = [options] * len(geometries) if isinstance(options, DetectOptions) else options
+    return _TASKS[task](outputs, geometries, each)

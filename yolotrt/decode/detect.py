@@ -26,7 +26,7 @@ Candidates = tuple[Float32Array, Float32Array, Int64Array]
 
 
 def decode_detect(
-    outputs: RawOutputs, geometries: Sequence[LetterboxGeometry], options: DetectOptions
+    outputs: RawOutputs, geometries: Sequence[LetterboxGeometry], options: Sequence[DetectOptions]
 ) -> list[Detections]:
     """Boxes of each image of a batch, in source pixels, by falling confidence.
 
@@ -34,7 +34,7 @@ def decode_detect(
         outputs: of a back-end; the first array is `[N, ...]` as `ModelSpec.head` says. Rows beyond the geometries are
             padding of the batch and ignored.
         geometries: one per image.
-        options: thresholds and filters.
+        options: thresholds and filters, one per image.
 
     Raises:
         NonFiniteOutputError: NaN or infinity among the scores, or in a box above the threshold.
@@ -43,17 +43,15 @@ def decode_detect(
     take = _HEADS[spec.head]
     needs_nms = spec.head in ("anchor_free", "objectness")
     found = []
-    for image, geometry in zip(outputs.first[: len(geometries)], geometries, strict=True):
-        xyxy, confidence, class_id = _filter(take(image.astype(np.float32, copy=False), geometry, options), options)
+    for image, geometry, kept in zip(outputs.first[: len(geometries)], geometries, options, strict=True):
+        xyxy, confidence, class_id = _filter(take(image.astype(np.float32, copy=False), geometry, kept), kept)
         if needs_nms:
-            keep = nms(
-                xyxy, confidence, None if options.agnostic else class_id, iou=options.iou, max_det=options.max_det
-            )
+            keep = nms(xyxy, confidence, None if kept.agnostic else class_id, iou=kept.iou, max_det=kept.max_det)
         else:
-            keep = np.argsort(-confidence, kind="stable")[: options.max_det]
+            keep = np.argsort(-confidence, kind="stable")[: kept.max_det]
         found.append(
             Detections(
-                xyxy=geometry.to_source(xyxy[keep], clip=options.clip),
+                xyxy=geometry.to_source(xyxy[keep], clip=kept.clip),
                 confidence=confidence[keep],
                 class_id=class_id[keep],
                 names=spec.names,

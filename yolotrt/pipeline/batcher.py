@@ -1,0 +1,201 @@
+"""Many streams into one engine: where their frames wait, and which ones make the next batch.
+
+Files wait: their readers stop while their queue is full, and every frame gets its turn, in an order that does not
+depend on time. Cameras do not wait: the newest picture takes the place of an older one, so latency stays as it is
+however slow the engine, and each camera gets as many turns as the next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from yolotrt.pipeline.channel import CancelledError
+from yolotrt.pipeline.prefetch import ahead_of
+from yolotrt.pipeline.stream_state import StreamRecord, StreamState
+from yolotrt.types import Frame
+
+_LIVE_QUEUE = 2
+_BURST_S = 0.05  # pictures that a network hands over together are both used; else the newer one is
+
+
+class Gate:
+    """Lets so many frames be on their way to an output at a time."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+
+class Inlet:
+    """Where one reader hands in its frames. Its fields belong to the `Batcher`.
+
+    Args:
+        record: counts what happens to them.
+        live: whether its frames are dropped rather than awaited, as far as known before the first one.
+        max_latency_s: live frames that are older are dropped.
+    """
+
+    def __init__(self, record: StreamRecord, *, live: bool = False, max_latency_s: float = 1.0) -> None:
+        self.record, self.live, self.max_latency_s = record, live, max_latency_s
+        self.waiting: deque[Frame] = deque()
+        self.finished = False
+        self.closed = False
+        self.gates: tuple[Gate, ...] = ()
+
+    @property
+    def exhausted(self) -> bool:
+        return (self.finished or self.closed) and not self.waiting
+
+    def has_room(self, ahead: int = 0) -> bool:
+        return all(gate.held + ahead < gate.limit for gate in self.gates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A frame on its way through the engine, and where it came from."""
+
+    inlet: Inlet
+    frame: Frame
+
+
+class Batcher:
+    """Shared by the readers, who `put`, the engine, which takes, and the writers, who `release`.
+
+    Args:
+        inlets: one per stream.
+        batch: frames in a full batch.
+    """
+
+    def __init__(self, inlets: Sequence[Inlet], batch: int) -> None:
+        self._inlets = tuple(inlets)
+        self._batch = batch
+        self._turn = 0
+        self._changed = threading.Condition()
+        self._cancelled = False
+
+    def put(self, inlet: Inlet, frame: Frame) -> None:
+        """Hand in a frame. A file's reader waits for room. Raises CancelledError when nobody wants more."""
+        inlet.record.become(StreamState.LIVE)
+        with self._changed:
+            inlet.live = frame.received_s is not None
+            if not inlet.live:
+                self._changed.wait_for(lambda: self._is_over(inlet) or len(inlet.waiting) < ahead_of(self._batch))
+            if self._is_over(inlet):
+                inlet.record.count(read=1, dropped=1)
+                raise CancelledError
+            inlet.waiting.append(frame)
+            inlet.record.count(read=1, waiting=1)
+            if inlet.live and len(inlet.waiting) > _LIVE_QUEUE:
+                self._drop_oldest(inlet)
+            self._changed.notify_all()
+
+    def finish(self, inlet: Inlet) -> None:
+        """The stream has no more frames."""
+        with self._changed:
+            inlet.finished = True
+            self._changed.notify_all()
+
+    def close(self, inlet: Inlet) -> None:
+        """Nobody wants more of this stream; what waits is dropped and its reader's next `put` raises."""
+        with self._changed:
+            inlet.closed = True
+            while inlet.waiting:
+                self._drop_oldest(inlet)
+            self._changed.notify_all()
+
+    def take(self) -> list[Taken]:
+        """The next batch; waits for one. Empty when all streams are over."""
+        with self._changed:
+            while not self._cancelled:
+                if all(inlet.exhausted for inlet in self._inlets):
+                    return []
+                taken = self._pick()
+                if taken:
+                    self._changed.notify_all()
+                    return taken
+                self._changed.wait()
+            return []
+
+    def release(self, gate: Gate) -> None:
+        """An output is done with a frame."""
+        with self._changed:
+            gate.held -= 1
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Wake everybody and end: what waits is dropped."""
+        with self._changed:
+            self._cancelled = True
+            for inlet in self._inlets:
+                while inlet.waiting:
+                    self._drop_oldest(inlet)
+            self._changed.notify_all()
+
+    def _pick(self) -> list[Taken]:
+        running = [inlet for inlet in self._inlets if not inlet.exhausted]
+        if any(inlet.live for inlet in running):
+            return self._pick_ready()
+        return self._pick_in_turn()
+
+    def _pick_ready(self) -> list[Taken]:
+        """Whatever is there, without waiting for more: a frame of each stream in turn, the longest unserved first."""
+        now = time.monotonic()
+        picked: list[Taken] = []
+        count = len(self._inlets)
+        start = self._turn
+        for step in range(count * self._batch):
+            position = (start + step) % count
+            inlet = self._inlets[position]
+            self._drop_stale(inlet, now)
+            if inlet.waiting and inlet.has_room():
+                picked.append(self._taken(inlet))
+                self._turn = (position + 1) % count
+                if len(picked) == self._batch:
+                    break
+        return picked
+
+    def _pick_in_turn(self) -> list[Taken]:
+        """A full batch, every stream in its turn whoever is faster, so that two runs give the same; else nothing."""
+        order: list[Inlet] = []
+        wanted: dict[int, int] = {}
+        position, ended = self._turn, 0
+        while len(order) < self._batch and ended < len(self._inlets):
+            place = position % len(self._inlets)
+            inlet, already = self._inlets[place], wanted.get(place, 0)
+            position += 1
+            if len(inlet.waiting) > already:
+                if not inlet.has_room(len(order)):
+                    return []
+                order.append(inlet)
+                wanted[place] = already + 1
+                ended = 0
+            elif inlet.finished or inlet.closed:
+                ended += 1
+            else:
+                return []
+        self._turn = position % len(self._inlets)
+        return [self._taken(inlet) for inlet in order]
+
+    def _taken(self, inlet: Inlet) -> Taken:
+        for gate in inlet.gates:
+            gate.held += 1
+        inlet.record.count(waiting=-1, running=1)
+        return Taken(inlet=inlet, frame=inlet.waiting.popleft())
+
+    def _drop_stale(self, inlet: Inlet, now: float) -> None:
+        while inlet.waiting and inlet.waiting[0].received_s is not None:
+            age = now - inlet.waiting[0].received_s
+            if age <= (_BURST_S if len(inlet.waiting) > 1 else inlet.max_latency_s):
+                return
+            self._drop_oldest(inlet)
+
+    def _drop_oldest(self, inlet: Inlet) -> None:
+        inlet.waiting.popleft()
+        inlet.record.count(waiting=-1, dropped=1)
+
+    def _is_over(self, inlet: Inlet) -> bool:
+        return self._cancelled or inlet.closed

@@ -1,0 +1,148 @@
+"""The readers: a thread per stream, each with its own troubles."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from yolotrt.errors import SourceError
+from yolotrt.pipeline.batcher import Batcher, Inlet
+from yolotrt.pipeline.channel import CancelledError
+from yolotrt.pipeline.stream_state import StreamRecord, StreamState, StreamStatus
+from yolotrt.sources.base import Source, Watcher
+from yolotrt.types import Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 1.0  # for a reader that is told to stop while it waits for a camera; it ends by itself at its time-out
+
+
+class StreamReader(Watcher):
+    """Reads one source into its inlet, in a thread of its own, and counts what it is told.
+
+    Args:
+        source: stays open; its `watcher` is taken over.
+        inlet: where its frames go.
+        batcher: that the inlet belongs to.
+        stride: use every n-th frame of a video or a camera.
+        fps: use at most so many frames per second of the source's own time.
+
+    Attributes:
+        error: what ended it early.
+    """
+
+    def __init__(
+        self, source: Source, inlet: Inlet, batcher: Batcher, *, stride: int = 1, fps: float | None = None
+    ) -> None:
+        self.error: BaseException | None = None
+        self._source, self._inlet, self._batcher = source, inlet, batcher
+        self._stride, self._fps = stride, fps
+        self._slot: int | None = None
+        self._thread = threading.Thread(target=self._read, name="yolotrt-reader", daemon=True)
+        source.watcher = self
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until it has ended; one that waits for a camera is left to its time-out."""
+        self._thread.join(timeout_s if self._source.info.live else None)
+
+    def state(self, state: StreamState, error: str = "") -> None:
+        self._inlet.record.become(state, error)
+
+    def corrupt(self) -> None:
+        self._inlet.record.count(corrupt=1)
+
+    def late(self) -> None:
+        self._inlet.record.count(read=1, dropped=1)
+
+    def wants(self, index: int, timestamp_s: float) -> bool:
+        if index % self._stride == 0 and self._in_new_slot(timestamp_s):
+            return True
+        self._inlet.record.become(StreamState.LIVE)
+        self._inlet.record.count(read=1, skipped=1)
+        return False
+
+    def _in_new_slot(self, timestamp_s: float) -> bool:
+        """Whether it is the first frame in its 1/fps of a second."""
+        if self._fps is None:
+            return True
+        slot, before = int(timestamp_s * self._fps + 1e-6), self._slot
+        self._slot = slot
+        return slot != before
+
+    def _read(self) -> None:
+        try:
+            for frame in self._source:
+                self._batcher.put(self._inlet, frame)
+        except CancelledError:
+            pass
+        # An error that nobody foresaw belongs to the run as well: it ends there, not only in this thread.
+        except BaseException as e:  # noqa: BLE001
+            self.error = e
+        error = str(self.error) if isinstance(self.error, SourceError) else repr(self.error) if self.error else ""
+        self._inlet.record.become(StreamState.ENDED, error)
+        self._batcher.finish(self._inlet)
+
+
+class Reading:
+    """Sources being read: an iterable of batches, and a context manager that ends the threads.
+
+    Args:
+        readers: one per stream, not yet started.
+        sources: theirs.
+        batcher: that they feed.
+    """
+
+    def __init__(self, readers: Sequence[StreamReader], sources: Sequence[Source], batcher: Batcher) -> None:
+        self._readers, self._sources, self._batcher = tuple(readers), tuple(sources), batcher
+
+    @classmethod
+    def of(cls, sources: Sequence[Source], batch: int) -> Self:
+        """Read sources as they are; what befalls the live ones is logged."""
+        inlets = [Inlet(StreamRecord(source.info.name, on_change=_log), live=source.info.live) for source in sources]
+        batcher = Batcher(inlets, batch)
+        readers = [StreamReader(s, inlet, batcher) for s, inlet in zip(sources, inlets, strict=True)]
+        return cls(readers, sources, batcher)
+
+    def __iter__(self) -> Iterator[list[Frame]]:
+        while taken := self._batcher.take():
+            yield [item.frame for item in taken]
+
+    def cancel(self) -> None:
+        """End the iteration, from any thread."""
+        self._batcher.cancel()
+
+    def raise_error(self) -> None:
+        """Raise what ended the only stream early; of several, only what nobody foresaw."""
+        for reader in self._readers:
+            if reader.error is not None and (len(self._readers) == 1 or not isinstance(reader.error, SourceError)):
+                raise reader.error
+
+    def __enter__(self) -> Self:
+        for reader in self._readers:
+            reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._batcher.cancel()
+        for source in self._sources:
+            source.stop()
+        until = time.monotonic() + _PATIENCE_S
+        for reader in self._readers:
+            reader.join(max(until - time.monotonic(), 0.0))
+
+
+def _log(status: StreamStatus) -> None:
+    if status.last_error and status.state is not StreamState.LIVE:
+        _logger.warning("%s", status.last_error)
