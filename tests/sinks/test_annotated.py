@@ -117,7 +117,7 @@ def test_folder_cannot_be_made(tmp_path: Path) -> None:
 
 def _live(name: str = "rtsp://host/street") -> ArraysSource:
     source = ArraysSource([picture()])
-    source.info = SourceInfo(kind="rtsp", name=name, fps=Fraction(25), live=True)
+    source.info = SourceInfo(kind="stream", name=name, fps=Fraction(25), live=True)
     return source
 
 

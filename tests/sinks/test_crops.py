@@ -62,7 +62,7 @@ def test_names_of_videos_and_live_streams(tmp_path: Path) -> None:
     names = ["v-000000-0", "v-000001-0", "v-2-000000-0", "v-2-000001-0"]
     assert _files(tmp_path / "out") == [f"thing/{name}.jpg" for name in names]
     live = ArraysSource([picture()])
-    live.info = SourceInfo(kind="rtsp", name="rtsp://host/1", fps=Fraction(25), live=True)
+    live.info = SourceInfo(kind="stream", name="rtsp://host/1", fps=Fraction(25), live=True)
     sink = CropsSink(tmp_path / "live", live, name="gate/1")
     sink.write(frame_result(picture(), "rtsp://host/1", index=7))
     (name,) = _files(tmp_path / "live")

@@ -92,11 +92,11 @@ class AnnotatedSink(Sink):
     def write(self, result: FrameResult) -> None:
         frame = result.frame
         info = self._source.info_of(frame.source_id)
-        if not info.live and info.kind != "video":
+        if not info.moving:
             self._finish()
             self._save_picture(result)
             return
-        if self._open is not None and self._is_over(self._open, frame, live=info.live):
+        if self._open is not None and self._is_over(self._open, frame, streamed=info.kind != "video"):
             self._finish()
         if self._open is None:
             self._open = self._begin(frame, info)
@@ -116,7 +116,8 @@ class AnnotatedSink(Sink):
             self._finish(cut=True)
 
     def _begin(self, frame: Frame, info: SourceInfo) -> _Recording:
-        if info.live:
+        streamed = info.kind != "video"
+        if streamed:
             name = f"{pictures.safe_name(self._name or info.name.rpartition('/')[2])}-{stamp()}.mp4"
         else:
             name = Path(frame.source_id).with_suffix(".mp4").name
@@ -126,16 +127,16 @@ class AnnotatedSink(Sink):
             fps=info.fps,
             time_base=info.time_base,
             encoder=self._options.encoder,
-            source=None if info.live else Path(frame.source_id),
-            live=info.live,
+            source=None if streamed else Path(frame.source_id),
+            live=streamed,
         )
-        first_s = frame.timestamp_s if info.live else 0.0
+        first_s = frame.timestamp_s if streamed else 0.0
         return _Recording(file=file, source_id=frame.source_id, size=frame.size, first_s=first_s)
 
-    def _is_over(self, recording: _Recording, frame: Frame, *, live: bool) -> bool:
+    def _is_over(self, recording: _Recording, frame: Frame, *, streamed: bool) -> bool:
         if frame.source_id != recording.source_id:
             return True
-        if not live:
+        if not streamed:
             return frame.index <= recording.index  # the same video once more
         if frame.size != recording.size or frame.timestamp_s < recording.last_s - _BACK_S:
             return True

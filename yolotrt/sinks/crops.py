@@ -67,11 +67,11 @@ class CropsSink(Sink):
         frame = result.frame
         info = self._source.info_of(frame.source_id)
         plain = pictures.safe_name(self._name or Path(frame.source_id).stem)
-        if not info.live and info.kind != "video":
+        if not info.moving:
             return self._names.free(plain)
         source_id, index, stem = self._video
         if source_id != frame.source_id or frame.index <= index:  # the next video, or the same one once more
-            stem = self._names.free(f"{plain}-{self._begun}" if info.live else plain)
+            stem = self._names.free(plain if info.kind == "video" else f"{plain}-{self._begun}")
         self._video = (frame.source_id, frame.index, stem)
         return f"{stem}-{frame.index:06d}"
 

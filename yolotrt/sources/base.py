@@ -74,6 +74,11 @@ class SourceInfo:
     time_base: Fraction | None = None
     live: bool = False
 
+    @property
+    def moving(self) -> bool:
+        """Whether its frames follow one another in time: a video file, a stream or a camera."""
+        return self.live or self.kind in ("video", "stream", "webcam")
+
 
 class Source(abc.ABC):
     """An iterable of `Frame`, usable as a context manager; each iteration starts again at the first frame.

@@ -38,7 +38,7 @@ class TrackStep:
         """The same result, tracked."""
         frame = result.frame
         info = self._info_of(frame.source_id)
-        moving = info.live or info.kind == "video"
+        moving = info.moving
         sequence = frame.source_id if moving else ""
         again = moving and frame.index <= self._index  # the same video once more
         if sequence != self._sequence or again:
