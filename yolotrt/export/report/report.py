@@ -103,15 +103,15 @@ def write_report(report: Report, folder: Path, name: str) -> tuple[Path, Path]:
 
 def _blocks(proof: Proof, shown: list[Node], made: list[Node]) -> list[tuple[str, list[Node]]]:
     """Headings and what stands under them, in the order of the page."""
-    of_classes = "Agreement in each class" if proof.measure == "parity" else "Accuracy of each class"
+    what = "Agreement" if proof.measure == "parity" else "Accuracy"
     return [
-        ("Accuracy of each precision", sections.versions(proof)),
-        ("Accuracy and latency", front(proof)),
-        (of_classes, sections.classes(proof)),
+        (f"{what} of each precision", sections.versions(proof)),
+        (f"{what} and latency", front(proof)),
+        (f"{what} of each class", sections.classes(proof)),
         ("Sensitivity of the layers", sensitivity(proof)),
         ("Arithmetic in each precision", sections.arithmetic(proof)),
         ("Calibration", sections.calibration(proof)),
-        ("Pictures with other boxes", shown),
+        ("Pictures whose boxes changed", shown),
         ("How it was measured", made),
         ("Limits and notes", sections.notes(proof)),
     ]

@@ -87,7 +87,7 @@ def _details(proof: Proof) -> list[Node]:
     headings: tuple[str, ...] = ("Measure", words.precision(chosen.precision))
     rows = [row([words.detail(n)], words.score(after[n])) for n in names]
     if before and chosen is not first:
-        headings = ("Measure", first.name, words.precision(chosen.precision), "Change")
+        headings = ("Measure", words.precision(first.precision), words.precision(chosen.precision), "Change")
         rows = [_pair(words.detail(n), before.get(n), after[n]) for n in names]
     return [folded("Other measures", table(headings, rows, caption="Other measures"))]
 
@@ -100,7 +100,7 @@ def classes(proof: Proof) -> list[Node]:
         return [node("p", "There are no labels." if proof.measure == "parity" else "It was not recorded.")]
     if chosen is first:
         rows = [row([n], words.score(after[n])) for n in after]
-        return [*_long(("Class", first.name), rows)]
+        return [*_long(("Class", words.precision(first.precision)), rows)]
     if proof.measure == "parity":
         before = dict.fromkeys(after, 1.0)  # FP32 agrees with itself in everything
     names = sorted(after, key=lambda n: _change(before.get(n), after[n]))
@@ -112,7 +112,7 @@ def classes(proof: Proof) -> list[Node]:
         f"{words.budget(proof.max_drop)} of the score{', marked with an arrow' if marked else ''}. A class with few "
         "objects moves by chance."
     )
-    headings = ("Class", first.name, words.precision(chosen.precision), "Change")
+    headings = ("Class", words.precision(first.precision), words.precision(chosen.precision), "Change")
     return [node("p", text, class_="muted"), *_long(headings, rows)]
 
 

@@ -53,7 +53,7 @@ figure { margin: 8px 0; }
 @media (max-width: 600px) {
   .data { font-size: 14px; }
   .verdict { font-size: 18px !important; }
-  .side { width: 100% !important; }
+  .side { width: 100% !important; margin-bottom: 8px; }
   .cards thead { display: none; }
   .cards, .cards > tbody, .cards > tbody > tr, .cards > tbody > tr > * { display: block; width: auto !important; }
   .cards > tbody > tr > * { text-align: left !important; white-space: normal !important; border: 0 !important;

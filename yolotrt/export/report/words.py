@@ -118,7 +118,7 @@ def verdict(proof: Proof) -> str:
             return f"No other precision stays inside {limit}: the model is left in FP32."
         return "FP32: all of the accuracy is kept, since nothing was changed."
     if proof.measure == "parity":
-        first = f"{name} finds {kept(chosen.relative)} of the boxes as FP32 does"
+        first = f"{name} agrees with FP32 on {kept(chosen.relative)} of the boxes"
     else:
         first = f"{name} keeps {kept(chosen.relative)} of the FP32 accuracy"
     arithmetic = f"{share(chosen.shares.get(chosen.precision, 0.0))} of the arithmetic is {name}"
