@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yolotrt.backends.openvino_ import OpenVinoBackend
 from yolotrt.backends.openvino_import import import_openvino
-from yolotrt.errors import ExportError
-from yolotrt.export.compare import LOWER_PRECISION, SAME_PRECISION, compare
+from yolotrt.errors import BackendError, ExportError
+from yolotrt.export.compare import LOWER_PRECISION, SAME_PRECISION, Tolerance, compare
 from yolotrt.export.run_onnx import OnnxRunner
 from yolotrt.export.samples import batches
 from yolotrt.export.stages import RunningStage
-from yolotrt.model_spec import ModelSpec
+from yolotrt.model_spec import ModelSpec, Precision
 from yolotrt.model_spec_infer import load_onnx
 from yolotrt.types import RawOutputs
 
+_SAME_QUANTIZED = Tolerance(box_px=math.inf, box_relative=math.inf, score=0.5, iou=0.9, matched=0.9)
+"""Where a value falls between two steps, the order of summation decides which one it takes, and that spreads: on the
+demo model raw scores of two right runs differ by up to 0.2 (INT8) and 0.4 (FP8), while all boxes but one of 264 keep
+an IoU of 0.9. Signed INT8, which OpenVINO computes wrongly, is off by 0.95 and keeps 38 % of the boxes."""
+
+_TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": SAME_PRECISION,
+    "fp16": LOWER_PRECISION,
+    "int8": _SAME_QUANTIZED,
+    "fp8": _SAME_QUANTIZED,
+}
+
 
 def check_openvino(path: Path, spec: ModelSpec, pictures: Sequence[Path], stage: RunningStage) -> dict[str, Any]:
-    """Compile the ONNX file in OpenVINO and compare it with ONNX Runtime on one batch of pictures.
+    """Run the ONNX file in the back-end openvino and compare it with ONNX Runtime on one batch of pictures.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        ExportError: it cannot compile the model, or computes something else.
+        ExportError: it cannot run the model, or computes something else.
     """
-    openvino = import_openvino(needed_for="--target openvino")
-    version = str(openvino.__version__).split("-")[0]
+    import_openvino(needed_for="--target openvino")
     batch = next(batches(pictures, spec))
     runner = OnnxRunner(load_onnx(path), what=path.name)
-    name = spec.outputs[0].name
     try:
-        # Its own default rounds to BF16 on some CPUs; here the graph is checked, not that choice.
-        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        output = compiled([batch.images])[0]
-    except RuntimeError as e:
-        raise ExportError(f"OpenVINO {version} cannot run the model ({str(e).strip().splitlines()[-1][:200]})") from e
-    found = compare(
-        [RawOutputs(arrays={name: runner(batch.images)[0]}, spec=spec)],
-        [RawOutputs(arrays={name: output}, spec=spec)],
-        [batch.geometries],
-    )
-    tolerance = SAME_PRECISION if spec.precision == "fp32" else LOWER_PRECISION
+        with OpenVinoBackend(path, spec) as backend:
+            info, output = backend.info, backend.infer(batch)
+    except BackendError as e:
+        raise ExportError(f"the model does not run in OpenVINO ({e})") from e
+    reference = RawOutputs(arrays={spec.outputs[0].name: runner(batch.images)[0]}, spec=spec)
+    found = compare([reference], [output], [batch.geometries])
+    tolerance = _TOLERANCES[spec.precision]
     found.check(tolerance, what="OpenVINO computes something else than ONNX Runtime", remedy="Report the model.")
-    stage.details = {"version": version, **found.to_dict()}
-    stage.result = f"OpenVINO {version} runs it: {found.summary(tolerance.iou)}"
+    stage.details = {"version": info.version, "arithmetic": info.precision, **found.to_dict()}
+    stage.result = f"OpenVINO {info.version} runs it, {info.precision}: {found.summary(tolerance.iou)}"
     return stage.details
