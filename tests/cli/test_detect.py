@@ -172,11 +172,12 @@ _WRONG = [
     (["empty.png"], 1, "zero bytes"),
     (["short.jpg"], 1, "cut short"),
     (["text.png"], 1, "not a picture"),
-    (["text.txt"], 1, "neither a picture nor a video"),
+    (["text.dat"], 1, "neither a picture nor a video"),
+    (["text.txt"], 1, "cannot be read"),
     (["text.mp4"], 1, "not a video"),
     (["folder"], 1, "holds no pictures or videos"),
-    (["rtsp://u:p@host/1"], 2, "rtsp:// sources are not supported"),
-    (["0"], 2, "webcams"),
+    (["gopher://u:p@host/1"], 2, "gopher:// sources are not supported"),
+    (["7"], 1, "webcam-7: there is no such webcam"),
     ([], 2, "SOURCE"),
     (["red.png", "--conf", "2"], 2, "option conf is out of range"),
     (["red.png", "--conf", "high"], 2, "--conf"),
@@ -205,7 +206,7 @@ def wrong(work: Path) -> Path:
     (work / "folder").mkdir()
     (work / "empty.png").write_bytes(b"")
     (work / "short.jpg").write_bytes(cv2.imencode(".jpg", picture())[1].tobytes()[:-40])
-    for name in ("text.png", "text.txt", "text.mp4"):
+    for name in ("text.png", "text.dat", "text.txt", "text.mp4"):
         (work / name).write_text("only text " * 50)
     (work / "bad.yaml").write_text("confidence: 0.5\n")
     tiny_yolo(work / "nan.onnx", nan=True)

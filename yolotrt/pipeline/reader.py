@@ -42,7 +42,7 @@ class StreamReader(Watcher):
         self, source: Source, inlet: Inlet, batcher: Batcher, *, stride: int = 1, fps: float | None = None
     ) -> None:
         self.error: BaseException | None = None
-        self._source, self._inlet, self._batcher = source, inlet, batcher
+        self.source, self._inlet, self._batcher = source, inlet, batcher
         self._stride, self._fps = stride, fps
         self._slot: int | None = None
         self._thread = threading.Thread(target=self._read, name="yolotrt-reader", daemon=True)
@@ -53,7 +53,7 @@ class StreamReader(Watcher):
 
     def join(self, timeout_s: float) -> None:
         """Wait until it has ended; one that waits for a camera is left to its time-out."""
-        self._thread.join(timeout_s if self._source.info.live else None)
+        self._thread.join(timeout_s if self.source.info.live else None)
 
     def state(self, state: StreamState, error: str = "") -> None:
         self._inlet.record.become(state, error)
@@ -81,15 +81,16 @@ class StreamReader(Watcher):
 
     def _read(self) -> None:
         try:
-            for frame in self._source:
+            for frame in self.source:
                 self._batcher.put(self._inlet, frame)
         except CancelledError:
             pass
         # An error that nobody foresaw belongs to the run as well: it ends there, not only in this thread.
         except BaseException as e:  # noqa: BLE001
             self.error = e
-        error = str(self.error) if isinstance(self.error, SourceError) else repr(self.error) if self.error else ""
-        self._inlet.record.become(StreamState.ENDED, error)
+            if not isinstance(e, SourceError):
+                self._batcher.cancel()
+        self._inlet.record.become(StreamState.ENDED, str(self.error or ""))
         self._batcher.finish(self._inlet)
 
 
@@ -98,12 +99,11 @@ class Reading:
 
     Args:
         readers: one per stream, not yet started.
-        sources: theirs.
         batcher: that they feed.
     """
 
-    def __init__(self, readers: Sequence[StreamReader], sources: Sequence[Source], batcher: Batcher) -> None:
-        self._readers, self._sources, self._batcher = tuple(readers), tuple(sources), batcher
+    def __init__(self, readers: Sequence[StreamReader], batcher: Batcher) -> None:
+        self._readers, self._batcher = tuple(readers), batcher
 
     @classmethod
     def of(cls, sources: Sequence[Source], batch: int) -> Self:
@@ -111,7 +111,7 @@ class Reading:
         inlets = [Inlet(StreamRecord(source.info.name, on_change=_log), live=source.info.live) for source in sources]
         batcher = Batcher(inlets, batch)
         readers = [StreamReader(s, inlet, batcher) for s, inlet in zip(sources, inlets, strict=True)]
-        return cls(readers, sources, batcher)
+        return cls(readers, batcher)
 
     def __iter__(self) -> Iterator[list[Frame]]:
         while taken := self._batcher.take():
@@ -136,8 +136,8 @@ class Reading:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._batcher.cancel()
-        for source in self._sources:
-            source.stop()
+        for reader in self._readers:
+            reader.source.stop()
         until = time.monotonic() + _PATIENCE_S
         for reader in self._readers:
             reader.join(max(until - time.monotonic(), 0.0))

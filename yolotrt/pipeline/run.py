@@ -1,22 +1,28 @@
-"""One run: a reader thread, the detector in the calling thread, a writer thread, bounded queues between them.
+"""One run: a reader thread per stream, the detector in the calling thread, a writer thread per stream.
 
-Reading and decoding, the model, and drawing and encoding overlap. Memory does not grow with the length of a video.
+Reading and decoding, the model, and drawing and encoding overlap. Memory does not grow with the length of a video, and
+no stream waits for another one's camera or disk.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from yolotrt.errors import SourceError
+from yolotrt.errors import SinkError, SourceError
 from yolotrt.model_spec import ModelSpec
-from yolotrt.pipeline.channel import CancelledError, Channel
-from yolotrt.pipeline.prefetch import ahead_of, feed
+from yolotrt.pipeline.batcher import Batcher, Gate, Inlet, Taken
+from yolotrt.pipeline.prefetch import ahead_of
+from yolotrt.pipeline.reader import Reading, StreamReader
 from yolotrt.pipeline.statistics import RunStatistics
+from yolotrt.pipeline.stream import Stream
+from yolotrt.pipeline.stream_state import StreamRecord, StreamState, StreamStatus
+from yolotrt.pipeline.writer import Delivery, Writer
 from yolotrt.sinks.base import Sink
 from yolotrt.sources.base import Source
 from yolotrt.types import Frame, FrameResult
@@ -28,18 +34,23 @@ class FrameDetector(Protocol):
     @property
     def spec(self) -> ModelSpec: ...
 
-    def detect_batches(self, batches: Iterable[Sequence[Frame]]) -> Generator[FrameResult]: ...
+    def detect_batches(
+        self, batches: Iterable[Sequence[Frame]], *, ahead: int = 1, cancel: Callable[[], None] | None = None
+    ) -> Generator[FrameResult]: ...
 
 
 class Pipeline:
-    """Runs a detector over a source, once.
+    """Runs a detector over streams, once.
 
     Args:
         detector: stays open.
-        source: stays open; its `on_problem` is taken over.
-        sinks: get every result in order, and are closed at the end of the run, whichever way it ends.
+        streams: a single source, or streams with their own options and sinks. Sources stay open; what they tell
+            (`on_problem`, `watcher`) is taken over.
+        sinks: get the results of all streams, in the order in which they were detected. Like those of the streams,
+            they are closed at the end of the run, whichever way it ends.
         on_result: called in the calling thread after each frame.
-        on_problem: called in the reader thread with each damage that did not stop the run.
+        on_problem: called in a reader thread with each damage that did not stop the run.
+        on_state: called with each change of a stream's state and each new error, in the thread that notices it.
 
     Attributes:
         statistics: filled while it runs; also there after an interrupt.
@@ -48,103 +59,167 @@ class Pipeline:
     def __init__(
         self,
         detector: FrameDetector,
-        source: Source,
+        streams: Source | Sequence[Stream],
         sinks: Sequence[Sink] = (),
         *,
         on_result: Callable[[FrameResult], None] | None = None,
         on_problem: Callable[[SourceError], None] | None = None,
+        on_state: Callable[[StreamStatus], None] | None = None,
     ) -> None:
-        self._detector, self._source, self._sinks = detector, source, tuple(sinks)
-        self._on_result, self._on_problem = on_result, on_problem
         self.statistics = RunStatistics()
+        self._detector = detector
+        self._on_result, self._on_problem = on_result, on_problem
+        self._lines = [_Line.of(s, on_state) for s in ([Stream(streams)] if isinstance(streams, Source) else streams)]
+        self._line_of = {line.inlet: line for line in self._lines}
         batch = detector.spec.batch.opt
-        self._batch = batch
-        self._frames: Channel[Frame] = Channel(ahead_of(batch))
-        self._results: Channel[FrameResult] = Channel(ahead_of(batch))
-        self._writer_error: BaseException | None = None
+        self._batcher = Batcher([line.inlet for line in self._lines], batch)
+        self._readers = [line.reader(self._batcher) for line in self._lines]
+        self._reading = Reading(self._readers, self._batcher)
+        self._writers: list[Writer] = []
+        for line in self._lines:
+            line.stream.source.on_problem = self._problem
+            self._connect([line], line.stream.sinks, ahead_of(batch), partial(self._stream_failed, line))
+        self._connect(self._lines, sinks, ahead_of(batch), self._run_failed)
+        self._running: deque[Taken] = deque()
+        self._fatal: BaseException | None = None
+
+    def status(self) -> tuple[StreamStatus, ...]:
+        """Where each stream stands; from any thread, also before and after the run."""
+        return tuple(line.record.snapshot() for line in self._lines)
 
     def run(self) -> RunStatistics:
-        """Run to the end of the source.
+        """Run until all streams have ended.
 
         Where it ends early, what was detected until then is written. On an interrupt (KeyboardInterrupt) only what
-        is already written is finished, so that it ends soon; outputs are whole in every case.
+        is already written is finished, so that it ends soon; outputs are whole in every case. Of several streams, one
+        whose source or sink fails ends by itself: `statistics.problems` says so.
 
         Raises:
-            SourceError: there is nothing to go on with.
+            SourceError: the only stream has nothing to go on with.
             BackendError: the model failed.
-            SinkError: an output cannot be written.
+            SinkError: an output of all streams, or of the only one, cannot be written.
         """
-        threads = [
-            threading.Thread(target=feed, args=(self._frames, self._source), name="yolotrt-reader", daemon=True),
-            threading.Thread(target=self._write, name="yolotrt-writer", daemon=True),
-        ]
-        self._source.on_problem = self._problem
         started = time.perf_counter()
-        for thread in threads:
-            thread.start()
+        failed = False
+        for writer in self._writers:
+            writer.start()
         try:
-            self._detect()
+            with self._reading:
+                self._detect()
         except BaseException as e:
-            self.statistics.interrupted = not isinstance(e, Exception)
-            self._frames.cancel()
-            if self.statistics.interrupted:
-                self._results.cancel()
+            failed = isinstance(e, Exception)
+            self.statistics.interrupted = not failed
             raise
         finally:
-            self._join(threads)
+            self._join()
+            for line in self._lines:
+                line.record.settle(failed=failed)
+            self.statistics.seconds["write"] = sum(writer.seconds for writer in self._writers)
             self.statistics.wall_s = time.perf_counter() - started
-        if self._writer_error is not None:
-            raise self._writer_error
+        self._raise_errors()
         return self.statistics
 
     def _detect(self) -> None:
+        ahead = 0 if any(line.stream.source.info.live for line in self._lines) else 1
         try:
-            batches = iter(partial(self._frames.take, self._batch), [])
-            with contextlib.closing(self._detector.detect_batches(batches)) as results:
+            with contextlib.closing(
+                self._detector.detect_batches(self._batches(), ahead=ahead, cancel=self._batcher.cancel)
+            ) as results:
                 for result in results:
-                    self.statistics.add(result)
-                    self._results.put(result)
-                    if self._on_result is not None:
-                        self._on_result(result)
+                    self._deliver(result)
+        except BaseException as e:
+            if not isinstance(e, Exception):
+                for writer in self._writers:
+                    writer.cancel()
+            raise
         finally:
-            self._results.finish()
+            for writer in self._writers:
+                writer.finish()
 
-    def _join(self, threads: Sequence[threading.Thread]) -> None:
-        """Wait for the threads; an interrupt meanwhile makes them hurry."""
+    def _batches(self) -> Iterator[list[Frame]]:
+        while taken := self._batcher.take():
+            self._running.extend(taken)
+            yield [self._line_of[item.inlet].stream.prepared(item.frame) for item in taken]
+
+    def _deliver(self, found: FrameResult) -> None:
+        taken = self._running.popleft()  # results come in the order of the frames
+        line = self._line_of[taken.inlet]
+        result = line.stream.restored(found, taken.frame)
+        self.statistics.add(result)
+        delivery = Delivery(result, line.record, len(line.writers))
+        for writer in line.writers:
+            writer.put(delivery)
+        if self._on_result is not None:
+            self._on_result(result)
+
+    def _connect(
+        self, lines: Sequence[_Line], sinks: Sequence[Sink], limit: int, on_error: Callable[[BaseException], None]
+    ) -> None:
+        """Let sinks get the results of these lines."""
+        if not sinks:
+            return
+        gate = Gate(limit)
+        writer = Writer(sinks, self._batcher, gate, on_error=on_error)
+        self._writers.append(writer)
+        for line in lines:
+            line.writers.append(writer)
+            line.inlet.gates = (*line.inlet.gates, gate)
+
+    def _join(self) -> None:
+        """Wait for the writers; an interrupt meanwhile makes them hurry."""
         try:
-            for thread in threads:
-                thread.join()
+            for writer in self._writers:
+                writer.join()
         except BaseException:
             self.statistics.interrupted = True
-            self._frames.cancel()
-            self._results.cancel()
-            for thread in threads:
-                thread.join()
+            for writer in self._writers:
+                writer.cancel()
+            for writer in self._writers:
+                writer.join()
             raise
 
-    def _write(self) -> None:
-        try:
-            while taken := self._results.take():
-                began = time.perf_counter()
-                for sink in self._sinks:
-                    sink.write(taken[0])
-                self.statistics.seconds["write"] += time.perf_counter() - began
-            for sink in self._sinks:
-                sink.close()
-        except CancelledError:
-            self._abort()
-        except BaseException as e:  # noqa: BLE001
-            self._writer_error = e
-            self._results.cancel(e)
-            self._abort()
+    def _stream_failed(self, line: _Line, error: BaseException) -> None:
+        """The outputs of one stream cannot be written: the others go on, if there are any."""
+        if len(self._lines) == 1 or not isinstance(error, SinkError):
+            self._run_failed(error)
+            return
+        line.record.become(StreamState.ENDED, str(error))
+        self.statistics.problems.append(str(error))
+        self._batcher.close(line.inlet)
+        line.stream.source.stop()
 
-    def _abort(self) -> None:
-        for sink in self._sinks:
-            # The first error is the one that is reported.
-            with contextlib.suppress(Exception):
-                sink.abort()
+    def _run_failed(self, error: BaseException) -> None:
+        self._fatal = self._fatal or error
+        self._batcher.cancel()
+
+    def _raise_errors(self) -> None:
+        if self._fatal is not None:
+            raise self._fatal
+        self._reading.raise_error()
+        self.statistics.problems += [str(reader.error) for reader in self._readers if reader.error is not None]
 
     def _problem(self, error: SourceError) -> None:
         self.statistics.problems.append(str(error))
         if self._on_problem is not None:
             self._on_problem(error)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Line:
+    """A stream with what belongs to it in one run."""
+
+    stream: Stream
+    record: StreamRecord
+    inlet: Inlet
+    writers: list[Writer] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, stream: Stream, on_state: Callable[[StreamStatus], None] | None) -> _Line:
+        source = stream.source
+        record = StreamRecord(stream.name, stall_s=source.stall_s, on_change=on_state)
+        inlet = Inlet(record, live=source.info.live, max_latency_s=source.max_latency_s)
+        return cls(stream=stream, record=record, inlet=inlet)
+
+    def reader(self, batcher: Batcher) -> StreamReader:
+        options = self.stream.options
+        return StreamReader(self.stream.source, self.inlet, batcher, stride=options.stride, fps=options.fps)

@@ -129,6 +129,13 @@ class StreamRecord:
                 self._latency_counts[bisect.bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
                 self._latency_sum_s += latency_s
 
+    def settle(self, *, failed: bool) -> None:
+        """The run is over: what is still running was dropped, or failed with it."""
+        with self._lock:
+            self._state = StreamState.ENDED
+            self._counts["failed" if failed else "dropped"] += self._counts["running"]
+            self._counts["running"] = 0
+
     def become(self, state: StreamState, error: str = "") -> None:
         """Change the state; `error` says why, if there is a problem. A stream that has ended stays so."""
         with self._lock:

@@ -142,10 +142,13 @@ def _expand(text: str) -> list[Path]:
     if not text:  # to a path, that would be the current folder
         raise UsageError("a source without a name", expected="a picture, video, folder or glob")
     path = Path(text)
-    if path.is_dir():
-        return _known_files(path.iterdir(), f"{text}: the folder holds no pictures or videos")
-    if path.exists():
-        return [path]
+    try:
+        if path.is_dir():
+            return _known_files(path.iterdir(), f"{text}: the folder holds no pictures or videos")
+        if path.exists():
+            return [path]
+    except OSError as e:  # not allowed, or a name too long for this machine
+        raise SourceError(f"{text}: cannot be read: {e.strerror or e}") from e
     if _NUMBERS.search(text):
         return _known_files(_numbered(text), f"{text}: no picture or video has such a name")
     if glob.has_magic(text):

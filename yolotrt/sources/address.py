@@ -38,7 +38,7 @@ def is_address(text: str) -> bool:
 
 def is_webcam(text: str) -> bool:
     """Whether it is a webcam's number or device file."""
-    return (text.isascii() and text.isdecimal()) or text.startswith("/dev/video")
+    return (text.isascii() and text.isdecimal() and len(text) <= 3) or text.startswith("/dev/video")
 
 
 def without_credentials(url: str) -> str:

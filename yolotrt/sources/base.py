@@ -98,6 +98,16 @@ class Source(abc.ABC):
         self.watcher = Watcher()
 
     @property
+    def stall_s(self) -> float | None:
+        """Without a picture for so long, it has stalled; None for files, which wait for whoever reads them."""
+        return None
+
+    @property
+    def max_latency_s(self) -> float:
+        """Pictures that are older are of no use."""
+        return float("inf")
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """The files it reads, so that no output takes the place of one."""
         return ()

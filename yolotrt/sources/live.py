@@ -107,6 +107,14 @@ class LiveSource(Source):
         self._stopped = threading.Event()
         self._was_live = False
 
+    @property
+    def stall_s(self) -> float | None:
+        return self.options.read_timeout_s / 2
+
+    @property
+    def max_latency_s(self) -> float:
+        return self.options.max_latency_s
+
     def stop(self) -> None:
         self._stopped.set()
 
