@@ -25,7 +25,8 @@ from yolotrt.types import Batch
 if TYPE_CHECKING:
     import onnx
 
-_SECONDS = 2.0  # for each version
+_SECONDS = 2.0  # at most, for each version
+_RUNS = 240  # at most, of each version
 _ROUNDS = 12
 _WARM_UP = 3
 
@@ -114,8 +115,7 @@ def _time(opened: Mapping[str, Backend], batch: Batch) -> dict[str, Latency | st
     for _ in range(_ROUNDS):
         for name, backend in opened.items():
             began = time.perf_counter()
-            # At least one, and more while the version's share of the round lasts.
-            while True:
+            for _ in range(_RUNS // _ROUNDS):
                 started = time.perf_counter()
                 backend.infer(batch)
                 ended = time.perf_counter()

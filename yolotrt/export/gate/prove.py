@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from yolotrt.errors import EvaluationError
+from yolotrt.errors import EvaluationError, ExportError
 from yolotrt.export.gate.latency import Where, measure_latencies
 from yolotrt.export.gate.proof import CalibrationRecord, Latency, Proof, Version
 from yolotrt.export.gate.versions import Candidate, Judge, agreement_for, layer_losses, mixed, rank_layers
@@ -86,7 +86,7 @@ class _Run:
         if self._pictures is not None:
             calibration = self._calibrate(self._pictures)
             for kind in self._task.kinds:
-                self._candidates += self._quantize(kind, calibration, judge)
+                self._try(kind, calibration, judge)
         times = self._latencies()
         chosen = self._choose(judge, times)
         return Proven(model=chosen.model, precision=chosen.precision, proof=self._proof(judge, chosen, times))
@@ -116,6 +116,16 @@ class _Run:
             stage.result = f"{calibration.pictures} pictures, {pictures.source}" + ", reused" * reused
             stage.details = {"pictures": calibration.pictures, "digest": calibration.digest, "reused": reused}
         return calibration
+
+    def _try(self, kind: Kind, calibration: Calibration, judge: Judge) -> None:
+        """Add the versions of a kind; where there is a choice, one that cannot be made is only noted."""
+        try:
+            self._candidates += self._quantize(kind, calibration, judge)
+        except ExportError as e:
+            if not self._task.choose:
+                raise
+            self._log.skipped(kind, str(e))
+            self._notes.append(f"{kind.upper()} was not tried: {e}")
 
     def _quantize(self, kind: Kind, calibration: Calibration, judge: Judge) -> list[Candidate]:
         """The version with all of it in low precision, and, if that is outside the budget, the best mixed one."""

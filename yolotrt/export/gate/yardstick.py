@@ -75,7 +75,8 @@ class ByLabels(Yardstick):
 
     def __init__(self, spec: ModelSpec, dataset: Dataset) -> None:
         split = f", split {dataset.split}" if dataset.split else ""
-        super().__init__(spec, f"{dataset.name}{split}", [s.path for s in dataset.samples])
+        # Without its folder: bundles are handed on.
+        super().__init__(spec, f"{Path(dataset.name).name}{split}", [s.path for s in dataset.samples])
         self._dataset = align(dataset, spec.names)
         self.notes = self._dataset.notes
         if not self._dataset.boxes:
