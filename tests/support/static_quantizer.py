@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 SIDE = 32
 
 
-def quantize_statically(path: Path, *, activations: str = "QInt8", per_channel: bool = True) -> Path:
+def quantize_statically(path: Path, *, activations: str = "QInt8", keep: Sequence[str] = ()) -> Path:
     """Write the network to `path`: convolutions behind a MaxPool, a Concat, a Resize and a Split.
 
     Args:
         path: the ONNX file to write.
         activations: `QInt8` or `QUInt8`.
-        per_channel: a scale for each channel of the weights.
+        keep: convolutions that stay in FP32.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -39,7 +40,8 @@ def quantize_statically(path: Path, *, activations: str = "QInt8", per_channel: 
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType[activations],
             weight_type=QuantType.QInt8,
-            per_channel=per_channel,
+            per_channel=True,
+            nodes_to_exclude=list(keep),
         )
     finally:
         logging.disable(before)

@@ -11,7 +11,7 @@ from typing import Any
 from yolotrt import files as file_tools
 from yolotrt.backends.flavours import readers
 from yolotrt.errors import ModelError
-from yolotrt.inspection.onnx_layers import onnx_layers
+from yolotrt.inspection.onnx_layers import CONVOLUTIONS, onnx_layers
 from yolotrt.inspection.plan_layers import plan_layers
 from yolotrt.inspection.report import FileFacts, Inspection, Kind, Layer, PlanFacts, PrecisionShare
 from yolotrt.inspection.runners import try_backends
@@ -158,6 +158,7 @@ def _file_facts(files: ModelFiles, manifest: Manifest | None) -> list[FileFacts]
 def shares(layers: Sequence[Layer]) -> list[PrecisionShare]:
     """How much of the layers is in which precision: by operations, else by weights, else by number, largest first."""
     parameters, flops = _total([layer.parameters for layer in layers]), _total([layer.flops for layer in layers])
+    convolution_flops = _convolution_flops(layers)
     found = []
     for precision in dict.fromkeys(layer.precision for layer in layers):
         own = [layer for layer in layers if layer.precision == precision]
@@ -170,9 +171,14 @@ def shares(layers: Sequence[Layer]) -> list[PrecisionShare]:
                 parameters=own_parameters if parameters is not None else None,
                 parameter_share=own_parameters / parameters if parameters and own_parameters is not None else None,
                 flop_share=own_flops / flops if flops and own_flops is not None else None,
+                convolution_share=(_convolution_flops(own) or 0) / convolution_flops if convolution_flops else None,
             )
         )
     return sorted(found, key=lambda s: (s.flop_share or 0, s.parameter_share or 0, s.layers), reverse=True)
+
+
+def _convolution_flops(layers: Sequence[Layer]) -> int | None:
+    return _total([layer.flops for layer in layers if layer.kind in CONVOLUTIONS])
 
 
 def _total(values: Sequence[int | None]) -> int | None:

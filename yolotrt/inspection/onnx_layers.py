@@ -1,13 +1,14 @@
 """The precision of each layer of an ONNX graph that does arithmetic with weights.
 
 A layer computes in the type of its inputs. Where both its picture data and its weights come out of a
-DequantizeLinear, back-ends compute it in the quantized type: that is what TensorRT fuses. Weights alone in a
-quantized type only save memory, and the layer is named after both.
+DequantizeLinear, back-ends compute it in the quantized type: that is what TensorRT fuses. Operators that only move
+values may stand between, since they move quantized ones as well. Weights alone in a quantized type only save memory,
+and the layer is named after both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
 
 # Operators that hold nearly all of a YOLO's arithmetic, and the index of their weights among the inputs.
 _WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3, "Gemm": 1, "MatMul": 1}
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv"})
+# Operators whose output holds only values of their first input, or of all inputs of a Concat. A Resize is one only if
+# it takes the nearest value, and a Cast only between floating-point types.
+_MOVES = {
+    "Cast", "Concat", "DepthToSpace", "Flatten", "Identity", "MaxPool", "Reshape", "Resize", "Slice", "SpaceToDepth",
+    "Split", "Squeeze", "Transpose", "Unsqueeze",
+}  # fmt: skip
 # Between a weight and its layer stand only operators that leave the values' precision alone, or change it openly.
-_TRANSPARENT = {"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze"}
+_ON_WEIGHTS = {"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Cast", "QuantizeLinear", "DequantizeLinear"}
 _NAMES = {
     "FLOAT": "fp32",
     "FLOAT16": "fp16",
@@ -31,6 +39,7 @@ _NAMES = {
     "INT4": "int4",
     "FLOAT4E2M1": "fp4",
 }
+_FLOATING = {"fp32", "fp16", "bf16"}
 _QUANTIZED = {"int8", "fp8", "int4", "fp4"}
 _MAX_CHAIN = 8
 
@@ -55,6 +64,8 @@ class _Graph:
         self.weights |= {n.output[0]: a.t for n in constants for a in n.attribute if a.name == "value"}
         self.maker = {name: node for node in model.graph.node for name in node.output}
         self.types, self.shapes = _tensors(model, imgsz)
+        self.dequantized: dict[str, str] = {}
+        self._find_dequantized(model.graph.node)
         pictures = [v for v in model.graph.input if v.name not in self.weights]
         self.batch = next((s[0] for v in pictures if len(s := self.shapes.get(v.name, ())) == 4), 1)
 
@@ -84,23 +95,35 @@ class _Graph:
         return data if data not in _QUANTIZED else weight
 
     def _type(self, name: str) -> str:
-        """The precision that the values of a tensor have: the quantized one where they were just dequantized."""
-        original = name
-        for _ in range(_MAX_CHAIN):
-            node = self.maker.get(name)
-            if node is None or node.op_type not in _TRANSPARENT | {"DequantizeLinear"}:
-                break
+        """The precision that the values of a tensor have: the quantized one where they were dequantized."""
+        return self.dequantized.get(name) or self.types.get(name, "unknown")
+
+    def _find_dequantized(self, nodes: Iterable[onnx.NodeProto]) -> None:
+        """The quantized type behind each tensor that comes out of DequantizeLinear nodes, through moves alone."""
+        for node in nodes:  # in the order of computation
             if node.op_type == "DequantizeLinear":
-                return self.types.get(node.input[0], "unknown")
-            name = node.input[0]
-        return self.types.get(original, "unknown")
+                kinds = {self.types.get(node.input[0])}
+            elif self._moves(node):
+                sources = node.input if node.op_type == "Concat" else node.input[:1]
+                kinds = {self.dequantized.get(source) for source in sources}
+            else:
+                continue
+            if len(kinds) == 1 and (kind := kinds.pop()) in _QUANTIZED:
+                self.dequantized |= dict.fromkeys(node.output, kind)
+
+    def _moves(self, node: onnx.NodeProto) -> bool:
+        if node.op_type == "Resize":
+            return next((a.s for a in node.attribute if a.name == "mode"), b"nearest") == b"nearest"
+        if node.op_type == "Cast":
+            return {self.types.get(t) for t in (node.input[0], node.output[0])} <= _FLOATING
+        return node.op_type in _MOVES
 
     def _weight(self, name: str) -> onnx.TensorProto | None:
         for _ in range(_MAX_CHAIN):
             if name in self.weights:
                 return self.weights[name]
             node = self.maker.get(name)
-            if node is None or node.op_type not in _TRANSPARENT | {"Cast", "QuantizeLinear", "DequantizeLinear"}:
+            if node is None or node.op_type not in _ON_WEIGHTS:
                 return None
             name = node.input[0]
         return None

@@ -38,13 +38,23 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionShare:
-    """How much of a model is in one precision. Shares are 0..1; None where they cannot be known."""
+    """How much of a model is in one precision. Shares are 0..1; None where they cannot be known.
+
+    Attributes:
+        precision: as of `Layer`.
+        layers: that are in it.
+        parameters: numbers in their weights.
+        parameter_share: of all weights.
+        flop_share: of all floating point operations.
+        convolution_share: of the multiply-accumulates of all convolutions, the measure of a quantized model.
+    """
 
     precision: str
     layers: int
     parameters: int | None = None
     parameter_share: float | None = None
     flop_share: float | None = None
+    convolution_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

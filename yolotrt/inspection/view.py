@@ -111,13 +111,14 @@ def _precisions(shares: Sequence[PrecisionShare], source: str) -> Table:
     }
     table = Table(title=f"Precision ({what.get(source, source)})", title_justify="left")
     table.add_column("precision")
-    for name in ("layers", "operations", "weights"):
+    for name in ("layers", "operations", "convolutions", "weights"):
         table.add_column(name, justify="right")
     for share in shares:
         weights = _percent(share.parameter_share)
         if share.parameters:
             weights = f"{share.parameters:,} ({weights})"
-        table.add_row(share.precision, str(share.layers or "all"), _percent(share.flop_share), weights)
+        operations = [_percent(s) for s in (share.flop_share, share.convolution_share)]
+        table.add_row(share.precision, str(share.layers or "all"), *operations, weights)
     return table
 
 
