@@ -89,13 +89,12 @@ class Detector:
         # Those that no stream is running at the moment. Streams share them: each runs one batch at a time.
         self._idle: SimpleQueue[Backend] = SimpleQueue()
         self._lanes = 0
+        self.options = options
         try:
-            if classes is not None:
-                options = dataclasses.replace(options, classes=_class_ids(classes, self.spec.names))
+            self.options = self.options_with(classes=classes)
         except UsageError:
             self.close()
             raise
-        self.options = options
 
     @property
     def spec(self) -> ModelSpec:
@@ -111,6 +110,18 @@ class Detector:
     def names(self) -> tuple[str, ...]:
         """Class names; the index is the class id."""
         return self.spec.names
+
+    def options_with(
+        self, *, conf: float | None = None, classes: Sequence[int | str] | int | str | None = None
+    ) -> DetectOptions:
+        """This detector's thresholds with some of them replaced, as `Frame.options` takes them.
+
+        Raises UsageError for what is out of range, or a class that the model does not have.
+        """
+        options = self.options if conf is None else dataclasses.replace(self.options, conf=conf)
+        if classes is None:
+            return options
+        return dataclasses.replace(options, classes=_class_ids(classes, self.names))
 
     @overload
     def __call__(self, pictures: Picture) -> Detections: ...  # type: ignore[overload-overlap]  # a str is a Sequence of str

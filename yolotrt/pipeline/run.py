@@ -144,7 +144,7 @@ class Pipeline:
     def _deliver(self, found: FrameResult) -> None:
         taken = self._running.popleft()  # results come in the order of the frames
         line = self._line_of[taken.inlet]
-        result = line.stream.restored(found, taken.frame)
+        result = line.stream.finished(found, taken.frame)
         self.statistics.add(result)
         delivery = Delivery(result, line.record, len(line.writers))
         for writer in line.writers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,14 +68,19 @@ class StreamOptions:
             raise UsageError("option stride is out of range", got=self.stride, expected="a whole number from 1")
 
 
+Step = Callable[[FrameResult], FrameResult]
+"""What is done with each result of a stream, in order, before it is written: tracking, counting."""
+
+
 class Stream:
-    """A source with its options and sinks.
+    """A source with its options, steps and sinks.
 
     Args:
         source: stays open.
         sinks: get its results in order; closed at the end of the run.
         name: for people; the source's by default.
         options: what is done with its frames.
+        steps: what is done with its results, one after the other, before they are written.
     """
 
     def __init__(
@@ -85,8 +90,9 @@ class Stream:
         *,
         name: str | None = None,
         options: StreamOptions | None = None,
+        steps: Sequence[Step] = (),
     ) -> None:
-        self.source, self.sinks = source, tuple(sinks)
+        self.source, self.sinks, self.steps = source, tuple(sinks), tuple(steps)
         self.name = name or source.info.name
         self.options = options or StreamOptions()
 
@@ -99,13 +105,16 @@ class Stream:
             frame = dataclasses.replace(frame, pixels=np.ascontiguousarray(frame.pixels[y1:y2, x1:x2]))
         return frame
 
-    def restored(self, result: FrameResult, frame: Frame) -> FrameResult:
-        """The result for the whole `frame` that `prepared` got."""
+    def finished(self, result: FrameResult, frame: Frame) -> FrameResult:
+        """The result for the whole `frame` that `prepared` got, with all steps done."""
         found = result.detections
         if self.options.roi is not None:
             x1, y1, _, _ = self.options.roi.pixels(frame.size)
             found = _moved(found, (x1, y1), frame.size)
-        return dataclasses.replace(result, frame=frame, detections=found)
+        result = dataclasses.replace(result, frame=frame, detections=found)
+        for step in self.steps:
+            result = step(result)
+        return result
 
 
 def _moved(found: Detections, by: tuple[int, int], size: tuple[int, int]) -> Detections:

@@ -59,7 +59,7 @@ _FILE_KINDS: dict[str, tuple[frozenset[str], Callable[[list[Path]], Iterator[Sou
 _NUMBERS = re.compile(r"%0?\d*d")  # as FFmpeg and OpenCV write the numbers of an image sequence
 
 
-def open_source(spec: SourceSpec, *, live: LiveOptions | None = None) -> Source:
+def open_source(spec: SourceSpec, *, live: LiveOptions | None = None, name: str | None = None) -> Source:
     """Open what a user names, as one source.
 
     A folder gives its pictures and videos in natural order (`2.jpg` before `10.jpg`), hidden files and subfolders
@@ -69,12 +69,15 @@ def open_source(spec: SourceSpec, *, live: LiveOptions | None = None) -> Source:
 
     Args:
         live: how webcams and network streams are read.
+        name: of a webcam or network stream, in place of its address.
 
     Raises:
         SourceError: nothing there, nothing of a known kind, or a single file that cannot be read.
         UsageError: an address of an unknown kind, or several sources of which one is live (see `open_sources`).
         MissingExtraError: a video or a network stream where PyAV is not installed.
     """
+    if name is not None and isinstance(spec, str | int) and is_live(str(spec)):
+        return _open_live(str(spec), live, name)
     sources = open_sources(spec, live=live)
     if len(sources) > 1:
         raise UsageError(
@@ -104,7 +107,7 @@ def open_sources(spec: SourceSpec, *, live: LiveOptions | None = None) -> list[S
     if not any(map(is_live, names)):
         return [_open_files(names)]
     taken: Counter[str] = Counter()
-    return [_open_live(name, live, taken) if is_live(name) else _open_files([name]) for name in names]
+    return [_open_live(n, live, _free(_shown(n), taken)) if is_live(n) else _open_files([n]) for n in names]
 
 
 def is_live(name: str) -> bool:
@@ -112,13 +115,21 @@ def is_live(name: str) -> bool:
     return is_address(name) or (is_webcam(name) and (name.startswith("/dev/") or not Path(name).exists()))
 
 
-def _open_live(name: str, options: LiveOptions | None, taken: Counter[str]) -> Source:
-    shown = without_credentials(name) if is_address(name) else f"webcam-{name.removeprefix('/dev/video')}"
-    taken[shown] += 1
-    shown += f"-{taken[shown]}" if taken[shown] > 1 else ""
-    if is_address(name):
-        return NetworkSource(name, name=shown, options=options)
-    return WebcamSource(int(name) if name.isdecimal() else name, name=shown, options=options)
+def _open_live(text: str, options: LiveOptions | None, name: str) -> Source:
+    if is_address(text):
+        return NetworkSource(text, name=name, options=options)
+    return WebcamSource(int(text) if text.isdecimal() else text, name=name, options=options)
+
+
+def _shown(text: str) -> str:
+    """The name of a live source whom nobody has named."""
+    return without_credentials(text) if is_address(text) else f"webcam-{text.removeprefix('/dev/video')}"
+
+
+def _free(name: str, taken: Counter[str]) -> str:
+    """The name, or with `-2`, `-3`, ... where it is taken."""
+    taken[name] += 1
+    return f"{name}-{taken[name]}" if taken[name] > 1 else name
 
 
 def _open_files(names: list[str]) -> Source:
