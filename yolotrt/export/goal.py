@@ -62,14 +62,20 @@ def choose_goal(options: ExportOptions, source: Source, given: ModelSpec | None)
 
 
 def _as_it_is(options: ExportOptions, source: Source, given: Precision) -> Precision:
-    """The precision of a graph that has a low one already. Raises UsageError where another one is asked for."""
-    if options.precision in (None, given):
-        return given
-    what = "quantized to INT8 or FP8" if given in ("int8", "fp8") else given.upper()
-    raise UsageError(
-        f"{source.path}: its graph is {what} already and cannot be made {options.precision.upper()}",
-        remedy="Give the FP32 ONNX file or the weights it came from, or leave the precision out.",
-    )
+    """The precision of a graph that has a low one already. Raises UsageError where something else is asked for."""
+    what = f"quantized to {given.upper()}" if given in ("int8", "fp8") else given.upper()
+    remedy = "Give the FP32 ONNX file or the weights it came from"
+    if options.precision not in (None, given):
+        raise UsageError(
+            f"{source.path}: its graph is {what} already and cannot be made {options.precision.upper()}",
+            remedy=f"{remedy}, or leave the precision out.",
+        )
+    if options.data is not None or options.calib is not None:
+        raise UsageError(
+            f"{source.path}: its graph is {what} already, and without FP32 there is nothing to compare it with",
+            remedy=f"{remedy}, or measure this one with: yolotrt val",
+        )
+    return given
 
 
 def _kinds(precision: PrecisionChoice, given: ModelSpec | None, flavour: Flavour | None) -> tuple[Kind, ...]:
