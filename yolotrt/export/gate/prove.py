@@ -94,7 +94,7 @@ class _Run:
     def _score_floats(self) -> Judge:
         with self._log.stage("accuracy") as stage:
             judge = Judge(self._yardstick, self._task.model, max_drop=self._task.max_drop, say=stage.say)
-            fp16 = judge.candidate("FP16", "fp16", self._task.fp16, {"fp16": 1.0})
+            fp16 = judge.candidate("FP16", "fp16", self._task.fp16)
             self._candidates = [judge.reference, fp16]
             whole = judge.reference.score.value
             stage.result = (

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from yolotrt.export.gate.proof import LayerLoss, Score, Version
 from yolotrt.export.gate.yardstick import Agreement, Yardstick
 from yolotrt.export.quantize import Calibration, QuantizeResult
 from yolotrt.export.quantize.search import search
 from yolotrt.export.quantize.sensitivity import Sensitivity, rank
+from yolotrt.inspection.inspect import shares
+from yolotrt.inspection.onnx_layers import onnx_layers
 from yolotrt.model_spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Judge:
     def __init__(self, yardstick: Yardstick, reference: onnx.ModelProto, *, max_drop: float, say: Say) -> None:
         self._yardstick, self._max_drop = yardstick, max_drop
         self.say: Say = say
-        self.reference = self.candidate("FP32", "fp32", reference, {"fp32": 1.0})
+        self.reference = self.candidate("FP32", "fp32", reference)
 
     @property
     def target(self) -> float:
@@ -87,12 +89,14 @@ class Judge:
         self.say(name)
         return self._yardstick.score(model, precision, on_picture=on_picture)
 
-    def candidate(
-        self, name: str, precision: Precision, model: onnx.ModelProto, shares: Mapping[Precision, float]
-    ) -> Candidate:
+    def candidate(self, name: str, precision: Precision, model: onnx.ModelProto) -> Candidate:
         """Score a version that is not quantized."""
         return Candidate(
-            name=name, precision=precision, model=model, shares=shares, score=self.score(name, model, precision)
+            name=name,
+            precision=precision,
+            model=model,
+            shares=_shares(model),
+            score=self.score(name, model, precision),
         )
 
     def quantized(self, result: QuantizeResult) -> Candidate:
@@ -170,12 +174,18 @@ def agreement_for(spec: ModelSpec, reference: onnx.ModelProto, yardstick: Yardst
 
 
 def _quantized(name: str, result: QuantizeResult, score: Score) -> Candidate:
-    rest: Mapping[Precision, float] = {"fp16": 1 - result.share}
     return Candidate(
         name=name,
         precision=result.kind,
         model=result.model,
-        shares={result.kind: result.share, **rest},
+        shares=_shares(result.model),
         score=score,
         quantized=result,
     )
+
+
+def _shares(model: onnx.ModelProto) -> dict[Precision, float]:
+    """Of the convolutions' multiplications by precision, largest first. The size of the input cancels out."""
+    found = shares(onnx_layers(model, (640, 640)))
+    # Our own graphs hold no other precisions than these.
+    return {cast("Precision", s.precision): s.convolution_share for s in found if s.convolution_share}
