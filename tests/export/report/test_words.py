@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from tests.export.report.proofs import AUTO, FP16, FP32, INT8, LABELLED, MIXED, NOT_MET, PLAIN, UNLABELLED, latency
+from yolotrt.backends import BackendInfo
 from yolotrt.export.gate.proof import Proof
 from yolotrt.export.report import words
 
@@ -24,7 +25,7 @@ REFUSED = dataclasses.replace(LABELLED, versions=(dataclasses.replace(FP32, chos
             NOT_MET,
             "INT8 keeps 98.75 % of the FP32 accuracy; 99 % of the arithmetic is INT8; NOT inside the budget of 0.5 %.",
         ),
-        (AUTO, "FP16 keeps 99.98 % of the FP32 accuracy; 100 % of the arithmetic is FP16; inside the budget of 0.5 %."),
+        (AUTO, "FP16 keeps 99.99 % of the FP32 accuracy; 100 % of the arithmetic is FP16; inside the budget of 0.5 %."),
         (
             dataclasses.replace(UNLABELLED, max_drop=0.05),
             "INT8 agrees with FP32 on 99.64 % of the boxes; 99 % of the arithmetic is INT8; inside the budget of 5 %.",
@@ -38,10 +39,11 @@ def test_verdicts(proof: Proof, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(0.995, "99.50"), (0.99499, "99.49"), (1, "100.00"), (0.999999, "99.99"), (1.0003, "100.03")]
+    ("value", "said"),
+    [(0.995, "99.50"), (0.99886, "99.89"), (0.99499, "99.4990"), (0.9949, "99.49"), (1, "100.00"), (1.0003, "100.03")],
 )
-def test_what_is_kept_is_rounded_down(value: float, said: str) -> None:
-    assert words.kept(value) == f"{said}\xa0%"
+def test_what_is_kept_never_looks_as_if_it_were_inside(value: float, said: str) -> None:
+    assert words.kept(value, 0.005) == f"{said}\xa0%"
 
 
 @pytest.mark.parametrize(
@@ -66,10 +68,18 @@ def test_scores_and_latencies() -> None:
     assert [words.milliseconds(v) for v in (0.4312, 3.2, 41.26, 1234.5)] == [
         f"{v}\xa0ms" for v in ("0.431", "3.2", "41.3", "1,234")
     ]
-    runtime = "openvino 2026.4.1 on cpu, int8 (no GPU here)"
-    assert words.conditions(latency(1.0, runtime=runtime, batch=4)) == (
-        "openvino 2026.4.1 on cpu (no GPU here), 4 pictures at a time"
-    )
+
+
+@pytest.mark.parametrize(
+    "precision", ["fp16", "int8 in 57 of 64 convolutions, else fp32", "fp16 weights, fp32 arithmetic"]
+)
+def test_conditions_are_all_but_the_precision(precision: str) -> None:
+    for device, note in (("cpu", ""), ("cuda:0 (NVIDIA H200)", "no TensorRT 11 here")):
+        info = BackendInfo(
+            backend="tensorrt", flavour="tensorrt_rtx", version="1.7", device=device, precision=precision, note=note
+        )
+        said = words.conditions(latency(1.0, runtime=str(info), batch=4))
+        assert said == f"tensorrt/tensorrt_rtx 1.7 on {device}, 4 pictures at a time"
 
 
 def test_why_latencies_were_not_measured() -> None:

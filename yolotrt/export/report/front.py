@@ -25,7 +25,7 @@ def front(proof: Proof) -> list[Node]:
     points = [v for v in measured if v.latency is not None and _same(v.latency, like)]
     if like is None or len(points) < 2:
         return [node("p", _why_not(proof, measured))]
-    figure = node("figure", _plot(points, proof), node("figcaption", _legend(points)))
+    figure = node("figure", _plot(points, proof), node("figcaption", _legend(points, proof.max_drop)))
     runs = sorted(v.latency.runs for v in points if v.latency)
     often = f"{runs[0]:,}" if runs[0] == runs[-1] else f"{runs[0]:,} to {runs[-1]:,}"
     text = (
@@ -118,9 +118,13 @@ def _marker(version: Version, x: float, y: float) -> Node:
     return node("polygon", points=" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in shape), **look)
 
 
-def _legend(points: Sequence[Version]) -> Node:
+def _legend(points: Sequence[Version], max_drop: float) -> Node:
     items = (
-        node("li", swatch(COLOURS[v.precision]), f"{v.name}: {kept(v.relative)} at {milliseconds(v.latency.p50_ms)}")
+        node(
+            "li",
+            swatch(COLOURS[v.precision]),
+            f"{v.name}: {kept(v.relative, max_drop)} at {milliseconds(v.latency.p50_ms)}",
+        )
         for v in points
         if v.latency
     )

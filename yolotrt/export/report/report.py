@@ -86,7 +86,7 @@ def make_report(
         "proof": proof.to_dict(),
         "parity": _parity(parity) if parity else None,
     }
-    return Report(html=html, data=json.loads(json.dumps(data, default=_number)))
+    return Report(html=html, data=json.loads(json.dumps(data)))
 
 
 def write_report(report: Report, folder: Path, name: str) -> tuple[Path, Path]:
@@ -150,8 +150,3 @@ def _parity(parity: Parity) -> dict[str, Any]:
     for entry, pairs in zip(data["worst"], parity.worst, strict=True):
         entry["picture"] = pairs.picture.name
     return data
-
-
-def _number(value: Any) -> Any:
-    """NumPy's numbers as Python's."""
-    return value.item()

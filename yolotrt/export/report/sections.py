@@ -47,7 +47,7 @@ def _version(version: Version, measure: str, proof: Proof) -> Node:
         "tr",
         name,
         _cell(measure, words.score(version.score.value)),
-        _cell("of FP32", words.kept(version.relative)),
+        _cell("of FP32", words.kept(version.relative, proof.max_drop)),
         _cell("Arithmetic", words.shares(version), shares_bar(version), style=f"{TEXT};width:26%", class_="long"),
         _cell("Latency", *_latency(version)),
         role="row",
@@ -204,17 +204,22 @@ def method(
     return [facts(pairs, caption="How it was measured")]
 
 
-def _runtimes(proof: Proof) -> str:
-    found = dict.fromkeys(words.conditions(v.latency) for v in proof.versions if v.latency)
-    return "; ".join(found) or "not measured"
+def _runtimes(proof: Proof) -> Child:
+    """With the precision that each runtime computes in, which need not be the version's."""
+    lines = [
+        node("div", f"{v.name}: {v.latency.runtime}, {v.latency.batch} at a time, {v.latency.runs:,} runs")
+        for v in proof.versions
+        if v.latency
+    ]
+    return node("div", *lines) if lines else "not measured"
 
 
 def _boxes(parity: Parity) -> str:
     total, options = parity.total, parity.options
     return (
         f"{total.reference:,} of FP32 and {total.candidate:,} of the bundle, above a confidence of {options.conf:g} in "
-        f"{parity.images:,} pictures: {total.missed:,} missed, {total.added:,} added, {words.kept(total.match)} match "
-        f"at an IoU of {options.min_iou:g}"
+        f"{parity.images:,} pictures: {total.missed:,} missed, {total.added:,} added, "
+        f"{total.match * 100:.2f}{words.PER_CENT} match at an IoU of {options.min_iou:g}"
     )
 
 

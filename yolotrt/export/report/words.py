@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
-import re
 from collections.abc import Mapping, Sequence
 
 from yolotrt.export.gate.proof import Latency, Measure, Proof, Version
@@ -15,7 +13,6 @@ PER_CENT = "\N{NO-BREAK SPACE}%"
 """A number and its unit stay on one line."""
 MEASURES: Mapping[Measure, str] = {"mAP50-95": "mAP50-95", "parity": "boxes in common with FP32"}
 
-_PRECISION = re.compile(r", (?:fp32|fp16|bf16|fp8|int8)(?![\w-])")
 _DETAILS = {
     "boxes": "boxes of FP32", "missed": "boxes missed", "added": "boxes added",
     "map50_95": "mAP50-95", "map50": "mAP50", "map75": "mAP75", "map_small": "mAP50-95, small objects",
@@ -30,9 +27,11 @@ def score(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def kept(relative: float) -> str:
-    """What is left of FP32's score, rounded down: 99.499 % must not look like 99.5 %."""
-    return f"{math.floor(relative * 1e4 + 1e-6) / 100:.2f}{PER_CENT}"
+def kept(relative: float, max_drop: float) -> str:
+    """What is left of FP32's score. With two more digits where 99.499 % would look like the 99.5 % of the budget."""
+    limit = round(1 - max_drop, 9)
+    digits = 2 if (round(relative, 4) >= limit) == (relative >= limit) else 4
+    return f"{relative * 100:.{digits}f}{PER_CENT}"
 
 
 def share(value: float) -> str:
@@ -83,8 +82,9 @@ def detail(name: str) -> str:
 def conditions(latency: Latency) -> str:
     """What a latency was measured with, as far as it may not differ between latencies that are compared."""
     pictures = "1 picture" if latency.batch == 1 else f"{latency.batch} pictures"
-    # A runtime names the precision it computes in, which does differ.
-    return f"{_PRECISION.sub('', latency.runtime)}, {pictures} at a time"
+    # A runtime says "NAME VERSION on DEVICE, PRECISION", and the precision does differ.
+    name, on, rest = latency.runtime.partition(" on ")
+    return f"{name}{on}{rest.partition(', ')[0]}, {pictures} at a time"
 
 
 def unmeasured(versions: Sequence[Version]) -> str:
@@ -118,8 +118,8 @@ def verdict(proof: Proof) -> str:
             return f"No other precision stays inside {limit}: the model is left in FP32."
         return "FP32: all of the accuracy is kept, since nothing was changed."
     if proof.measure == "parity":
-        first = f"{name} agrees with FP32 on {kept(chosen.relative)} of the boxes"
+        first = f"{name} agrees with FP32 on {kept(chosen.relative, proof.max_drop)} of the boxes"
     else:
-        first = f"{name} keeps {kept(chosen.relative)} of the FP32 accuracy"
+        first = f"{name} keeps {kept(chosen.relative, proof.max_drop)} of the FP32 accuracy"
     arithmetic = f"{share(chosen.shares.get(chosen.precision, 0.0))} of the arithmetic is {name}"
     return f"{first}; {arithmetic}; {'inside' if proof.met else 'NOT inside'} {limit}."
