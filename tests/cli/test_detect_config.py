@@ -52,7 +52,7 @@ def test_classes(value: object, expected: tuple[object, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("clases: 0", "unknown key 'clases', expected one of model, .* Did you mean 'classes'"),
+        ("clases: 0", "unknown key 'clases', expected one of streams, model, .* Did you mean 'classes'"),
         ("conf: high", "key 'conf' has a value of the wrong type, got 'high', expected a number"),
         ("conf: true", "expected a number"),
         ("max_det: 1.5", "expected a whole number"),

@@ -6,10 +6,10 @@ import pytest
 
 from tests.support.media import picture
 from tests.support.results import frame_result
-from yolotrt.cli.detect_report import print_summary, progress
+from yolotrt.cli.detect_report import display, print_summary
 from yolotrt.errors import SourceError
-from yolotrt.pipeline import RunStatistics
-from yolotrt.sources import SourceInfo
+from yolotrt.pipeline import RunStatistics, Stream, StreamState, StreamStatus
+from yolotrt.sources import ArraysSource, NetworkSource
 
 
 @pytest.fixture
@@ -41,9 +41,33 @@ def test_many_outputs_are_counted(statistics: RunStatistics, capsys: pytest.Capt
 
 def test_warnings_are_one_line_and_the_bar_stays_away_from_pipes(capsys: pytest.CaptureFixture[str]) -> None:
     name = "x" * 150
-    with progress(SourceInfo(kind="several", name="2 sources", frames=2)) as (on_result, on_problem):
-        on_result(frame_result(picture()))
-        on_problem(SourceError(f"{name}/[red].png: not a picture"))
+    with display([Stream(ArraysSource([picture(), picture()]))]) as shown:
+        shown.on_result(frame_result(picture()))
+        shown.on_problem(SourceError(f"{name}/[red].png: not a picture"))
     captured = capsys.readouterr()
     assert captured.err == f"Warning: {name}/[red].png: not a picture\n"
     assert captured.out == ""
+
+
+def test_changes_of_cameras_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    gate = Stream(NetworkSource("rtsp://me:secret@127.0.0.1/1"), name="[gate]")
+    with display([gate]) as shown:
+        shown.follow(lambda: [StreamStatus(name="[gate]", state=StreamState.LIVE)])
+        shown.on_state(StreamStatus(name="[gate]", state=StreamState.CONNECTING), "[gate]: cannot connect")
+        shown.on_state(StreamStatus(name="[gate]", state=StreamState.LIVE), "")
+        shown.on_state(StreamStatus(name="[gate]", state=StreamState.ENDED), "")
+        shown.on_result(frame_result(picture()))
+    assert capsys.readouterr().err == "Warning: [gate]: cannot connect\n[gate]: live\n"
+
+
+def test_summary_of_several_streams(statistics: RunStatistics, capsys: pytest.CaptureFixture[str]) -> None:
+    streams = [
+        StreamStatus(
+            name="[gate]", state=StreamState.ENDED, read=1200, processed=1000, dropped=200, latency_p95_s=0.25
+        ),
+        StreamStatus(name="a.mp4", state=StreamState.ENDED, read=7, processed=3, skipped=4),
+    ]
+    print_summary(statistics, [], streams, to_stderr=False)
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert rows["[gate]"] == ["ended", "1,200", "1,000", "200", "0", "0", "0", "250", "ms"]
+    assert rows["a.mp4"] == ["ended", "7", "3", "0", "4", "0", "0"]

@@ -11,7 +11,13 @@ from yolotrt.pipeline.stream_state import LATENCY_BOUNDS_S, StreamRecord, Stream
 
 def test_states_are_told_once_and_the_end_is_final() -> None:
     told: list[StreamStatus] = []
-    record = StreamRecord("gate", on_change=told.append)
+    errors: list[str] = []
+
+    def on_change(status: StreamStatus, error: str) -> None:
+        told.append(status)
+        errors.append(error)
+
+    record = StreamRecord("gate", on_change=on_change)
     record.become(StreamState.LIVE)
     record.become(StreamState.LIVE)
     record.become(StreamState.RECONNECTING, "the connection is lost")
@@ -19,9 +25,18 @@ def test_states_are_told_once_and_the_end_is_final() -> None:
     record.become(StreamState.ENDED)
     record.become(StreamState.CONNECTING)
     assert [s.state.value for s in told] == ["live", "reconnecting", "live", "ended"]
+    assert errors == ["", "the connection is lost", "", ""]
     assert [s.reconnects for s in told] == [0, 0, 1, 1]
     assert record.snapshot().state is StreamState.ENDED
     assert record.snapshot().last_error == "the connection is lost"
+
+
+def test_a_new_error_is_told_without_a_change_of_state() -> None:
+    errors: list[str] = []
+    record = StreamRecord("gate", on_change=lambda _, error: errors.append(error))
+    for error in ("refused", "refused", "unknown", "refused"):
+        record.become(StreamState.CONNECTING, error)
+    assert errors == ["refused", "unknown", "refused"]
 
 
 def test_a_live_stream_that_is_silent_is_stalled() -> None:

@@ -20,7 +20,14 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as e:
         raise ConfigError(f"{path}: cannot read the configuration: {e.strerror or e}") from e
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not valid YAML ({e})") from e
+        raise ConfigError(f"{path}: not valid YAML ({_without_content(e)})") from None
     if not isinstance(data, dict | None):
         raise ConfigError(f"{path}: not a mapping", got=type(data).__name__, expected="lines of KEY: VALUE")
     return dict(data or {})
+
+
+def _without_content(error: Exception) -> str:
+    """What is wrong and where, without the lines of the file, which may hold a password."""
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or "it holds characters that no text has"
+    return f"line {mark.line + 1}: {what}" if mark is not None else what

@@ -1,7 +1,8 @@
-"""`yolotrt detect`: find objects in pictures and videos."""
+"""`yolotrt detect`: find objects in pictures, videos and streams."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -9,18 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from yolotrt.errors import UsageError
-
 if TYPE_CHECKING:
     from yolotrt.cli.detect_config import DetectConfig
     from yolotrt.detector import Detector
-    from yolotrt.pipeline import RunStatistics
+    from yolotrt.pipeline import RunStatistics, Stream
     from yolotrt.sinks import Sink
-    from yolotrt.sources import Source
 
 
 @click.command()
-@click.argument("source", nargs=-1, required=True)
+@click.argument("source", nargs=-1)
 @click.option(
     "--model",
     metavar="MODEL",
@@ -38,10 +36,22 @@ if TYPE_CHECKING:
 @click.option("--jsonl", metavar="FILE|-", help="Write one JSON object per frame; - is standard output.")
 @click.option("--json", is_flag=True, default=None, help="Print the summary as one JSON object and nothing else.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Read these options from a YAML file.")
+@click.option("--fps", type=float, help="Use at most so many frames per second of each stream.  [default: all]")
+@click.option("--stride", type=int, help="Use every n-th frame of videos and streams.  [default: 1]")
+@click.option("--max-latency", type=float, metavar="SECONDS", help="Drop live pictures that are older.  [default: 1]")
+@click.option("--retries", type=int, help="Failed connections in a row before a stream is given up.  [default: no end]")
+@click.option("--connect-timeout", type=float, metavar="SECONDS", help="For a connection to a camera.  [default: 10]")
+@click.option(
+    "--read-timeout", type=float, metavar="SECONDS", help="Connect anew after so long a silence.  [default: 5]"
+)
+@click.option("--rtsp-transport", metavar="auto|tcp|udp", help="udp falls back to TCP.  [default: auto, TCP first]")
 @click.option("--trust", is_flag=True, default=None, help="Allow weights to run code of their own when loaded.")
 @click.pass_context
 def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None, **given: Any) -> None:
-    """Find objects in SOURCE: pictures, folders, globs and video files.
+    """Find objects in SOURCE: pictures, folders, globs, video files, cameras.
+
+    A camera is an address (rtsp://user:password@host/path, http://...) or a webcam's number. A text file names a source
+    per line. Cameras are read side by side, each until it ends or Ctrl-C.
 
     Ends with 0 if all went well, 1 if something could not be read or run, 2 if the call is wrong.
     """
@@ -49,10 +59,11 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
 
     options = detect_config.load(config, given)
     thresholds = options.thresholds  # what is out of range is said before anything is loaded
+    from yolotrt.cli import detect_streams
     from yolotrt.detector import Detector
-    from yolotrt.sources import open_source
 
-    with open_source(source) as frames:
+    with contextlib.ExitStack() as stack:
+        opened = detect_streams.open_all(source, options, stack)
         model, why = _model(options.model)
         if model.endswith(".pt"):
             click.echo(f"{model}: weights are exported to ONNX, once; the result is kept in the cache.", err=True)
@@ -65,9 +76,10 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
             strict=options.strict,
             trust=options.trust,
         )
-        with detector:
-            click.echo(f"Model: {model}{why}, in {detector.info}", err=True)
-            statistics = _run(detector, frames, options, model)
+        stack.enter_context(detector)
+        click.echo(f"Model: {model}{why}, in {detector.info}", err=True)
+        streams = detect_streams.make_streams(opened, detector, options)
+        statistics = _run(detector, streams, detect_streams.shared_sinks(opened, options), options, model)
     if statistics.problems:
         ctx.exit(1)
 
@@ -86,46 +98,42 @@ def _model(named: str | None) -> tuple[str, str]:
     return str(demo_model()), " (the demo model; choose another with --model)"
 
 
-def _run(detector: Detector, source: Source, options: DetectConfig, model: str) -> RunStatistics:
-    from yolotrt.cli.detect_report import print_summary, progress
+def _run(
+    detector: Detector, streams: list[Stream], shared: list[Sink], options: DetectConfig, model: str
+) -> RunStatistics:
+    from yolotrt.cli.detect_report import display, print_summary
     from yolotrt.pipeline import Pipeline
 
-    sinks = _sinks(source, options)
     interrupt: KeyboardInterrupt | None = None
-    with progress(source.info) as (on_result, on_problem):
-        pipeline = Pipeline(detector, source, sinks, on_result=on_result, on_problem=on_problem)
+    with display(streams) as shown:
+        pipeline = Pipeline(
+            detector,
+            streams,
+            shared,
+            on_result=shown.on_result,
+            on_problem=shown.on_problem,
+            on_state=shown.on_state,
+        )
+        shown.follow(pipeline.status)
         try:
             pipeline.run()
         except KeyboardInterrupt as e:
             interrupt = e  # the summary of what was done comes first
-    outputs = [path for sink in sinks for path in sink.outputs]
+    outputs = [path for sinks in (*(s.sinks for s in streams), shared) for sink in sinks for path in sink.outputs]
+    statuses = pipeline.status()
     if options.json:
         record = {
             "model": model,
             "backend": dataclasses.asdict(detector.info),
-            "source": source.info.name,
+            "source": ", ".join(stream.name for stream in streams),
             **pipeline.statistics.to_dict(),
+            "streams": [status.to_dict() for status in statuses],
             "outputs": [str(path) for path in outputs],
         }
         click.echo(json.dumps(record, indent=2))
     else:
-        print_summary(pipeline.statistics, outputs, to_stderr=options.jsonl == "-")
+        several = statuses if len(streams) > 1 or streams[0].source.info.live else ()
+        print_summary(pipeline.statistics, outputs, several, to_stderr=options.jsonl == "-")
     if interrupt is not None:
         raise interrupt
     return pipeline.statistics
-
-
-def _sinks(source: Source, options: DetectConfig) -> list[Sink]:
-    from yolotrt.sinks import AnnotatedSink, JsonLinesSink
-
-    sinks: list[Sink] = []
-    if options.save is not None:
-        sinks.append(AnnotatedSink(options.save, source))
-    if options.jsonl == "-":
-        sinks.append(JsonLinesSink(None))
-    elif options.jsonl is not None:
-        target = Path(options.jsonl)
-        if target.resolve() in {path.resolve() for path in source.paths}:
-            raise UsageError(f"--jsonl {target} is the source itself", expected="another file")
-        sinks.append(JsonLinesSink(target))
-    return sinks

@@ -4,13 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from yolotrt.cli.config_file import read_config
 from yolotrt.errors import ConfigError, UsageError
 from yolotrt.options import DetectOptions, check_keys
+from yolotrt.pipeline.stream import Region, StreamOptions
+from yolotrt.sources.address import with_environment
+from yolotrt.sources.live import LiveOptions, Transport
+
+if TYPE_CHECKING:
+    from yolotrt.detector import Detector
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """An entry of `streams` in the YAML file. What it leaves out is as for all streams.
+
+    Attributes:
+        url: an address, a webcam's number, a file or a folder; `${NAME}` stands for an environment variable.
+        name: for people, in outputs and metrics; the address without credentials by default.
+        fps, stride: as in `StreamOptions`.
+        roi: the part of the picture to look at, [x1, y1, x2, y2] as shares from 0 to 1.
+        conf, classes: as in `DetectConfig`.
+        save: folder for annotated copies of this stream.
+        jsonl: file for the JSON lines of this stream alone.
+    """
+
+    url: str | int = field(repr=False)  # it may hold a password
+    name: str | None = None
+    fps: float | None = None
+    stride: int | None = None
+    roi: Region | None = None
+    conf: float | None = None
+    classes: tuple[int | str, ...] | None = None
+    save: Path | None = None
+    jsonl: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +49,7 @@ class DetectConfig:
     """Every option of the command; the YAML file has these keys.
 
     Attributes:
+        streams: sources with options of their own, beside those of the command line.
         model: a file, a bundle, or None for the bundle exported last, else the demo model.
         conf, iou, max_det, agnostic: as in `DetectOptions`.
         classes: class ids or names to keep; None keeps all.
@@ -25,8 +57,11 @@ class DetectConfig:
         save: folder for annotated copies.
         jsonl: file for one JSON object per frame; `-` is standard output.
         json: print the summary as one JSON object on standard output.
+        fps, stride: as in `StreamOptions`.
+        max_latency, retries, connect_timeout, read_timeout, rtsp_transport: as in `LiveOptions`, times in seconds.
     """
 
+    streams: tuple[StreamConfig, ...] = ()
     model: str | None = None
     conf: float = DetectOptions.conf
     iou: float = DetectOptions.iou
@@ -40,6 +75,13 @@ class DetectConfig:
     save: Path | None = None
     jsonl: str | None = None
     json: bool = False
+    fps: float | None = None
+    stride: int = 1
+    max_latency: float = LiveOptions.max_latency_s
+    retries: int | None = None
+    connect_timeout: float = LiveOptions.connect_timeout_s
+    read_timeout: float = LiveOptions.read_timeout_s
+    rtsp_transport: str = LiveOptions.rtsp_transport
 
     def __post_init__(self) -> None:
         if self.json and self.jsonl == "-":
@@ -52,6 +94,31 @@ class DetectConfig:
         """The options of the decoding, without `classes`, whose names only the model can resolve."""
         return DetectOptions(conf=self.conf, iou=self.iou, max_det=self.max_det, agnostic=self.agnostic)
 
+    @property
+    def live(self) -> LiveOptions:
+        """How cameras and network streams are read."""
+        return LiveOptions(
+            retries=self.retries,
+            connect_timeout_s=self.connect_timeout,
+            read_timeout_s=self.read_timeout,
+            max_latency_s=self.max_latency,
+            rtsp_transport=cast("Transport", self.rtsp_transport),  # checked there
+        )
+
+    def frames_of(self, stream: StreamConfig | None, detector: Detector) -> StreamOptions:
+        """Which frames of a stream are used, and what is looked for in them; None for one of the command line.
+
+        Raises UsageError for a class that the model does not have.
+        """
+        own = stream or StreamConfig(url="")
+        differs = own.conf is not None or own.classes is not None
+        return StreamOptions(
+            fps=self.fps if own.fps is None else own.fps,
+            stride=self.stride if own.stride is None else own.stride,
+            roi=own.roi,
+            detect=detector.options_with(conf=own.conf, classes=own.classes) if differs else None,
+        )
+
 
 def load(path: Path | None, given: Mapping[str, Any]) -> DetectConfig:
     """Merge a YAML file and the command line, which wins. Values of None in `given` were not given.
@@ -60,19 +127,44 @@ def load(path: Path | None, given: Mapping[str, Any]) -> DetectConfig:
     """
     values = _from_yaml(path) if path is not None else {}
     values |= {key: value for key, value in given.items() if value is not None}
-    if "classes" in values:
-        values["classes"] = _classes(values["classes"])
-    if values.get("save") is not None:
-        values["save"] = Path(values["save"])
-    return DetectConfig(**values)
+    return DetectConfig(**_converted(values))
 
 
 def _from_yaml(path: Path) -> dict[str, Any]:
     data = read_config(path)
-    check_keys(DetectConfig, data, where=str(path))
+    streams = data.pop("streams", None) or []
+    if not isinstance(streams, list):
+        raise ConfigError(f"{path}: key 'streams' has a value of the wrong type", expected="a list of streams")
+    values = _checked(DetectConfig, data, str(path))
+    return values | ({"streams": tuple(_stream(s, f"{path}: stream {n}") for n, s in enumerate(streams, 1))})
+
+
+def _stream(entry: object, where: str) -> StreamConfig:
+    data = entry if isinstance(entry, dict) else {"url": entry}
+    values = _converted(_checked(StreamConfig, data, where))
+    if not str(values.get("url", "")):
+        raise ConfigError(f"{where}: no url", expected="an address, a webcam's number, a file or a folder")
+    if isinstance(values["url"], str):
+        values["url"] = with_environment(values["url"], where=where)
+    return StreamConfig(**values)
+
+
+def _checked(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The given keys and values, which are those of a dataclass; nulls are left out."""
+    check_keys(kind, data, where=where)
     for key, value in data.items():
-        _check_type(path, key, value)
+        _check_type(kind, where, key, value)
     return {key: value for key, value in data.items() if value is not None}
+
+
+def _converted(values: dict[str, Any]) -> dict[str, Any]:
+    if "classes" in values:
+        values["classes"] = _classes(values["classes"])
+    if "save" in values:
+        values["save"] = Path(values["save"])
+    if "roi" in values:
+        values["roi"] = _region(values["roi"])
+    return values
 
 
 # By the annotation of the field. bool is an int to Python, yet no number to a reader of YAML.
@@ -81,19 +173,28 @@ _ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((int,), "a whole number"),
     "bool": ((bool,), "true or false"),
     "str": ((str,), "text"),
+    "str | int": ((str, int), "text, or a webcam's number"),
     "Path": ((str,), "a path"),
+    "Region": ((list,), "[x1, y1, x2, y2]"),
     "tuple[int | str, ...]": ((list, str, int), "a list of class names or ids"),
 }
 
 
-def _check_type(path: Path, key: str, value: object) -> None:
-    field = next(f for f in dataclasses.fields(DetectConfig) if f.name == key)
-    types, expected = _ACCEPTED[str(field.type).removesuffix(" | None")]
-    optional = str(field.type).endswith("| None")
+def _check_type(kind: type, where: str, key: str, value: object) -> None:
+    declared = str(next(f for f in dataclasses.fields(kind) if f.name == key).type)
+    types, expected = _ACCEPTED[declared.removesuffix(" | None")]
+    optional = declared.endswith("| None")
     if value is None and optional:
         return
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        raise ConfigError(f"{path}: key {key!r} has a value of the wrong type", got=repr(value), expected=expected)
+        got = None if key == "url" else repr(value)  # which may hold a password
+        raise ConfigError(f"{where}: key {key!r} has a value of the wrong type", got=got, expected=expected)
+
+
+def _region(corners: list[Any]) -> Region:
+    if len(corners) != 4 or not all(isinstance(c, int | float) and not isinstance(c, bool) for c in corners):
+        raise ConfigError("a region of interest is no rectangle", got=corners, expected="[x1, y1, x2, y2]")
+    return Region(x1=corners[0], y1=corners[1], x2=corners[2], y2=corners[3])
 
 
 def _classes(value: object) -> tuple[int | str, ...] | None:

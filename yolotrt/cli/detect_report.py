@@ -2,41 +2,167 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from functools import partial
+import abc
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import TextColumn
 from rich.table import Table
 
 from yolotrt.cli import interrupts, progress_bar
 from yolotrt.errors import SourceError
+from yolotrt.pipeline import Stream, StreamState, StreamStatus
 from yolotrt.pipeline.statistics import STAGES, RunStatistics
 from yolotrt.sources.base import SourceInfo
 from yolotrt.types import FrameResult
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-@contextlib.contextmanager
-def progress(info: SourceInfo) -> Iterator[tuple[Callable[[FrameResult], None], Callable[[SourceError], None]]]:
-    """A bar on standard error, if that is a terminal. Yields what to call per frame, and per problem to warn of."""
-    bar = progress_bar.bar(TextColumn("{task.fields[rate]}"), hidden=info.frames == 1)
-    task = bar.add_task(escape(info.name), total=info.frames, rate="")
 
-    def on_result(_result: FrameResult) -> None:
+Statuses = Callable[[], Sequence[StreamStatus]]
+
+
+class Display(abc.ABC):
+    """What a run shows while it goes on, on standard error; a context manager."""
+
+    @abc.abstractmethod
+    def follow(self, statuses: Statuses) -> None:
+        """Take what gives the state of the streams."""
+
+    @abc.abstractmethod
+    def on_result(self, result: FrameResult) -> None:
+        """A frame is through. Raises KeyboardInterrupt where one was asked for and got lost."""
+
+    @abc.abstractmethod
+    def on_problem(self, problem: SourceError) -> None:
+        """Something is damaged, and the run goes on."""
+
+    @abc.abstractmethod
+    def on_state(self, status: StreamStatus, error: str) -> None:
+        """The state of a stream has changed; `error` says why, if it is no good news."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    @abc.abstractmethod
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def display(streams: Sequence[Stream]) -> Display:
+    """A bar for files that are read one after the other; a table of streams for several, or cameras."""
+    if len(streams) == 1 and not streams[0].source.info.live:
+        return _Bar(streams[0].source.info)
+    return _StreamTable(streams)
+
+
+class _Bar(Display):
+    def __init__(self, info: SourceInfo) -> None:
+        self._bar = progress_bar.bar(TextColumn("{task.fields[rate]}"), hidden=info.frames == 1)
+        self._task = self._bar.add_task(escape(info.name), total=info.frames, rate="")
+
+    def follow(self, statuses: Statuses) -> None:
+        pass  # the bar shows all there is
+
+    def on_result(self, result: FrameResult) -> None:  # noqa: ARG002
         interrupts.check()
-        speed = bar.tasks[0].speed
-        bar.update(task, advance=1, rate=f"{speed:,.0f} frames/s" if speed else "")
+        speed = self._bar.tasks[0].speed
+        self._bar.update(self._task, advance=1, rate=f"{speed:,.0f} frames/s" if speed else "")
 
-    with bar:
-        yield on_result, partial(progress_bar.warn, bar)
+    def on_problem(self, problem: SourceError) -> None:
+        progress_bar.warn(self._bar, problem)
+
+    def on_state(self, status: StreamStatus, error: str) -> None:
+        pass  # a file is read, or the error ends the run
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
 
 
-def print_summary(statistics: RunStatistics, outputs: list[Path], *, to_stderr: bool) -> None:
-    """The table of one run, what was found, and what was written."""
+class _StreamTable(Display):
+    """A table that is drawn twice a second on a terminal, and a line per change of a camera's state everywhere."""
+
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self._live = {stream.name for stream in streams if stream.source.info.live}
+        self._alone = len(streams) == 1
+        self._console = Console(stderr=True)
+        self._statuses: Statuses = tuple
+        self._table = Live(
+            console=self._console,
+            get_renderable=self._draw,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=False,
+        )
+
+    def follow(self, statuses: Statuses) -> None:
+        self._statuses = statuses
+
+    def on_result(self, result: FrameResult) -> None:  # noqa: ARG002
+        interrupts.check()
+
+    def on_problem(self, problem: SourceError) -> None:
+        self._line(f"Warning: {problem}")
+
+    def on_state(self, status: StreamStatus, error: str) -> None:
+        if self._alone and status.state is StreamState.ENDED:
+            return  # the error ends the run, which says so
+        if error:
+            self._line(f"Warning: {error}")
+        elif status.state is StreamState.LIVE and status.name in self._live:
+            self._line(f"{status.name}: live")
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._table.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._table.stop()
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _draw(self) -> Table:
+        return stream_table(self._statuses(), running=True)
+
+
+def stream_table(statuses: Sequence[StreamStatus], *, running: bool = False) -> Table:
+    """A row per stream; `running` shows how it goes instead of what came of it."""
+    table = Table(box=SIMPLE, pad_edge=False)
+    table.add_column("stream")
+    table.add_column("state")
+    columns = ["frames/s"] if running else ["skipped", "failed"]
+    for title in ("read", "processed", "dropped", *columns, "reconnects", "latency"):
+        table.add_column(title, justify="right")
+    for status in statuses:
+        own = [f"{status.frames_per_s:.1f}"] if running else [f"{status.skipped:,}", f"{status.failed:,}"]
+        counts = [f"{n:,}" for n in (status.read, status.processed, status.dropped)]
+        latency = f"{status.latency_p95_s * 1e3:,.0f} ms" if status.latency_p95_s else ""
+        table.add_row(escape(status.name), status.state.value, *counts, *own, f"{status.reconnects:,}", latency)
+    return table
+
+
+def print_summary(
+    statistics: RunStatistics, outputs: list[Path], streams: Sequence[StreamStatus] = (), *, to_stderr: bool
+) -> None:
+    """The table of one run, of its streams, what was found, and what was written. Latency is the 95th percentile."""
     table = Table(box=SIMPLE, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(justify="right")
@@ -47,6 +173,8 @@ def print_summary(statistics: RunStatistics, outputs: list[Path], *, to_stderr: 
         table.add_row("draw, write" if stage == "write" else stage, f"{statistics.ms_per_frame(stage):,.2f} ms/frame")
     console = Console(stderr=to_stderr)
     console.print(table)
+    if streams:
+        console.print(stream_table(streams))
 
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

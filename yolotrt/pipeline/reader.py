@@ -143,6 +143,6 @@ class Reading:
             reader.join(max(until - time.monotonic(), 0.0))
 
 
-def _log(status: StreamStatus) -> None:
-    if status.last_error and status.state is not StreamState.LIVE:
-        _logger.warning("%s", status.last_error)
+def _log(status: StreamStatus, error: str) -> None:  # noqa: ARG001 (a signature that is given)
+    if error:
+        _logger.warning("%s", error)

@@ -21,7 +21,7 @@ from yolotrt.pipeline.prefetch import ahead_of
 from yolotrt.pipeline.reader import Reading, StreamReader
 from yolotrt.pipeline.statistics import RunStatistics
 from yolotrt.pipeline.stream import Stream
-from yolotrt.pipeline.stream_state import StreamRecord, StreamState, StreamStatus
+from yolotrt.pipeline.stream_state import OnState, StreamRecord, StreamState, StreamStatus
 from yolotrt.pipeline.writer import Delivery, Writer
 from yolotrt.sinks.base import Sink
 from yolotrt.sources.base import Source
@@ -64,7 +64,7 @@ class Pipeline:
         *,
         on_result: Callable[[FrameResult], None] | None = None,
         on_problem: Callable[[SourceError], None] | None = None,
-        on_state: Callable[[StreamStatus], None] | None = None,
+        on_state: OnState | None = None,
     ) -> None:
         self.statistics = RunStatistics()
         self._detector = detector
@@ -76,10 +76,12 @@ class Pipeline:
         self._readers = [line.reader(self._batcher) for line in self._lines]
         self._reading = Reading(self._readers, self._batcher)
         self._writers: list[Writer] = []
+        alone = len(self._lines) == 1  # then one writer keeps all outputs at the same frame
         for line in self._lines:
             line.stream.source.on_problem = self._problem
-            self._connect([line], line.stream.sinks, ahead_of(batch), partial(self._stream_failed, line))
-        self._connect(self._lines, sinks, ahead_of(batch), self._run_failed)
+            own = (*line.stream.sinks, *sinks) if alone else line.stream.sinks
+            self._connect([line], own, ahead_of(batch), partial(self._stream_failed, line))
+        self._connect(self._lines, () if alone else sinks, ahead_of(batch), self._run_failed)
         self._running: deque[Taken] = deque()
         self._fatal: BaseException | None = None
 
@@ -214,7 +216,7 @@ class _Line:
     writers: list[Writer] = field(default_factory=list)
 
     @classmethod
-    def of(cls, stream: Stream, on_state: Callable[[StreamStatus], None] | None) -> _Line:
+    def of(cls, stream: Stream, on_state: OnState | None) -> _Line:
         source = stream.source
         record = StreamRecord(stream.name, stall_s=source.stall_s, on_change=on_state)
         inlet = Inlet(record, live=source.info.live, max_latency_s=source.max_latency_s)

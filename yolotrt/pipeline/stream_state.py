@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from yolotrt.sources.base import StreamState
 
-__all__ = ["LATENCY_BOUNDS_S", "StreamRecord", "StreamState", "StreamStatus"]
+__all__ = ["LATENCY_BOUNDS_S", "OnState", "StreamRecord", "StreamState", "StreamStatus"]
 
 LATENCY_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper ends of the buckets of a latency histogram, in seconds; what is slower falls into a last one."""
@@ -82,6 +82,10 @@ class StreamStatus:
         }
 
 
+OnState = Callable[[StreamStatus, str], None]
+"""Called with the status of a stream whose state has changed, and the error that changed it; empty if none did."""
+
+
 class StreamRecord:
     """The counters of one stream. Every method may be called from any thread.
 
@@ -89,13 +93,10 @@ class StreamRecord:
         name: of the stream, unique and without credentials.
         stall_s: a live stream counts as stalled when its last frame is older than this; None for files, which wait
             for whoever reads them.
-        on_change: called with the record's status after each change of state and each new error, in the thread that
-            brought it.
+        on_change: called after each change of state and each new error, in the thread that brought it.
     """
 
-    def __init__(
-        self, name: str, *, stall_s: float | None = None, on_change: Callable[[StreamStatus], None] | None = None
-    ) -> None:
+    def __init__(self, name: str, *, stall_s: float | None = None, on_change: OnState | None = None) -> None:
         self.name, self.stall_s = name, stall_s
         self._on_change = on_change
         self._lock = threading.Lock()
@@ -149,7 +150,7 @@ class StreamRecord:
                 self._last_frame_s = time.monotonic()
             self._last_error = error or self._last_error
         if news and self._on_change is not None:
-            self._on_change(self.snapshot())
+            self._on_change(self.snapshot(), error)
 
     def snapshot(self) -> StreamStatus:
         """The stream at this moment."""
