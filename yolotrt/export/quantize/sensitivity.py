@@ -46,7 +46,8 @@ def rank(
         everything: the version that quantizes all of them; its scales are used.
         on_progress: told (done, of how many).
     """
-    options = QuantizeOptions(correct_bias=False)
+    # FP32 around it: the loss is of this rounding alone, and no FP16 graph has to be made each time.
+    options = QuantizeOptions(correct_bias=False, fp16=False)
     reference = evaluate(calibration.model)
     total = sum(calibration.macs.values())
     macs = {
