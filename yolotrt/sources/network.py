@@ -148,9 +148,12 @@ class NetworkSource(LiveSource):
             container = av.open(self._url, timeout=timeout, container_options=options)
         except av.FFmpegError as e:
             failure = e
+        took = time.monotonic() - started
         if failure is not None:  # raised here, since FFmpeg's own error holds the address with the password
-            raise self._judged(failure, transport, time.monotonic() - started, patience_s)
+            raise self._judged(failure, transport, took, patience_s)
         with container:
+            if transport == "udp" and took > 0.98 * patience_s:  # what the server says of the stream opens it as well
+                raise LostError(f"{self.info.name}: nothing arrives over UDP", refused=True)
             if transport == "" and container.duration:
                 self.info = dataclasses.replace(self.info, live=False)
             yield container

@@ -1,0 +1,95 @@
+"""Streams over HTTP, from a server in this process."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.support.media import moving_box, picture, write_video
+from tests.support.rtsp import wait_until
+from tests.support.watched import watched
+from yolotrt.sources import LiveOptions, NetworkSource
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    """Files of a folder, and /mjpeg: pictures without an end, 20 a second, as many cameras send them."""
+
+    def do_GET(self) -> None:
+        if self.path != "/mjpeg":
+            super().do_GET()
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace;boundary=next")
+        self.end_headers()
+        data = cv2.imencode(".jpg", picture())[1].tobytes()
+        try:
+            while True:
+                self.wfile.write(b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
+                self.wfile.write(data + b"\r\n")
+                time.sleep(0.05)
+        except OSError:
+            pass
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the base class's)
+        pass
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    handler = functools.partial(_Handler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_file_is_read_once_and_whole(address: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", moving_box(30))
+    source = NetworkSource(f"{address}/a.mp4")
+    frames = list(source)
+    assert [f.index for f in frames] == list(range(30))
+    assert [f.timestamp_s for f in frames] == pytest.approx([i / 25 for i in range(30)], abs=1e-3)
+    assert {f.received_s for f in frames} == {None}
+    assert not source.info.live
+
+
+def test_a_playlist_with_an_end(address: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "index.m3u8", moving_box(60), muxer={"hls_time": "1", "hls_list_size": "0"})
+    assert len(list(NetworkSource(f"{address}/index.m3u8"))) == 60
+
+
+def test_motion_jpeg(address: str) -> None:
+    source = NetworkSource(f"{address}/mjpeg")
+    with watched(source) as seen:
+        wait_until(lambda: len(seen.frames) > 20, 8)
+    assert source.info.live
+    assert seen.frames[-1].size == (48, 64)
+    assert seen.told == []
+    assert seen.newest is not None
+    assert seen.newest.received_s is not None
+
+
+def test_a_playlist_may_not_open_files_of_this_machine(address: str, tmp_path: Path) -> None:
+    secret = write_video(tmp_path / "secret.ts", moving_box(30))
+    (tmp_path / "index.m3u8").write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n"
+    )
+    with watched(NetworkSource(f"{address}/index.m3u8", options=LiveOptions(retries=0))) as seen:
+        wait_until(lambda: seen.ended, 10)
+    assert seen.frames == []
+    assert seen.error is not None
+
+
+def test_what_is_no_video(address: str, tmp_path: Path) -> None:
+    (tmp_path / "text.html").write_text("only text " * 100)
+    with watched(NetworkSource(f"{address}/text.html", options=LiveOptions(retries=0))) as seen:
+        wait_until(lambda: seen.ended, 5)
+    assert "cannot connect (Invalid data found" in str(seen.error)

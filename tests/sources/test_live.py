@@ -1,0 +1,120 @@
+"""What live sources have in common, and webcams."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.media import moving_box, picture, write_video
+from tests.support.rtsp import wait_until
+from tests.support.watched import watched
+from yolotrt.errors import UsageError
+from yolotrt.sources import LiveOptions, SourceInfo, StreamState, WebcamSource
+from yolotrt.sources.live import LiveSource, LostError, Shot
+
+
+class _Camera(LiveSource):
+    """Connections that are given beforehand: the camera's times of their pictures, and the error at their end."""
+
+    def __init__(self, *connections: tuple[list[float | None], LostError | None], **options: Any) -> None:
+        super().__init__(SourceInfo(kind="stream", name="camera", live=True), LiveOptions(**options))
+        self.connections = list(connections)
+        self.began: list[float] = []
+
+    def _shots(self) -> Iterator[Shot]:
+        self.began.append(time.monotonic())
+        times, error = self.connections.pop(0) if self.connections else ([], LostError("gone", hopeless=True))
+        for seconds in times:
+            yield Shot(received_s=time.monotonic(), camera_s=seconds, pixels=picture)
+        if error is not None:
+            raise error
+
+
+def test_times_go_on_over_connections() -> None:
+    camera = iter(_Camera(([5.0, 5.01, 5.02], None), ([900.0, 900.01], None)))
+    frames = [next(camera) for _ in range(5)]
+    times = [frame.timestamp_s for frame in frames]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert times[:3] == pytest.approx([0.0, 0.01, 0.02])
+    assert times[4] - times[3] == pytest.approx(0.01)
+    assert 0.02 < times[3] < 2, "by our own clock"
+
+
+@pytest.mark.parametrize("times", [[0.0, 100.0, 200.0], [50.0, 0.0, 3.0], [None, None, None]])
+def test_clocks_that_cannot_be_right_are_not_used(times: list[float | None]) -> None:
+    camera = iter(_Camera((times, None)))
+    stamps = [next(camera).timestamp_s for _ in range(3)]
+    assert stamps == sorted(stamps)
+    assert stamps[-1] < 4
+
+
+def test_waits_grow_with_the_outage() -> None:
+    lost = LostError("lost")
+    camera = _Camera(([0.0], lost), *[([], lost)] * 7, retries=7)
+    with pytest.raises(LostError, match="lost"):
+        list(camera)
+    waits = [later - earlier for earlier, later in itertools.pairwise(camera.began)]
+    assert len(waits) == 7
+    assert all(0.09 < wait < 0.3 for wait in waits)
+
+
+def test_an_error_without_hope_ends_only_what_was_never_live() -> None:
+    hopeless = LostError("refused", hopeless=True)
+    camera = _Camera(([], hopeless), ([0.0], None))
+    with pytest.raises(LostError, match="refused"):
+        list(camera)
+    assert len(camera.began) == 1
+    camera = _Camera(([0.0], hopeless), ([0.0], None), retries=1)
+    frames = iter(camera)
+    assert [next(frames).index for _ in range(2)] == [0, 1]
+
+
+def test_a_permanent_error_is_asked_about_rarely_and_stopping_does_not_wait_for_it() -> None:
+    with watched(_Camera(([], LostError("404", pause_s=30)))) as seen:
+        wait_until(lambda: seen.told, 2)
+        started = time.monotonic()
+    assert time.monotonic() - started < 0.5
+    assert seen.told[0][1:] == (StreamState.CONNECTING, "404")
+    assert seen.error is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retries": -1},
+        {"connect_timeout_s": 0},
+        {"read_timeout_s": float("inf")},
+        {"max_latency_s": -1},
+        {"rtsp_transport": "pigeon"},
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="option"):
+        LiveOptions(**options)
+
+
+def test_a_webcam_that_is_not_there() -> None:
+    for device in (73, "/dev/video73"):
+        with pytest.raises(LostError, match="there is no such webcam"):
+            list(WebcamSource(device, name="desk"))
+
+
+def test_a_webcam_that_is_pulled_out_is_awaited(tmp_path: Path) -> None:
+    # OpenCV reads a file through the same object as a webcam; at its end there are no more pictures.
+    path = write_video(tmp_path / "a.mp4", moving_box(5))
+    with watched(WebcamSource(str(path), name="desk")) as seen:
+        wait_until(lambda: len(seen.frames) >= 12, 5)
+        path.unlink()
+        wait_until(lambda: any("no such webcam" in error for error in seen.errors), 3)
+    assert "desk: the webcam gives no more pictures" in seen.errors[0]
+    assert seen.source.info.size == (96, 128)
+    assert {f.size for f in seen.frames} == {(96, 128)}
+    assert [f.index for f in seen.frames] == list(range(len(seen.frames)))
+    assert seen.newest is not None
+    assert seen.newest.source_id == "desk"
+    assert seen.error is None
