@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from tests.support.media import picture
+from yolotrt.pipeline.batcher import Batcher, Gate, Inlet
+from yolotrt.pipeline.channel import CancelledError
+from yolotrt.pipeline.stream_state import StreamRecord
+from yolotrt.types import Frame
+
+PIXELS = picture()
+
+
+def _inlets(*names: str, live: bool = False) -> list[Inlet]:
+    return [Inlet(StreamRecord(name), live=live) for name in names]
+
+
+def _frame(index: int, *, age_s: float | None = None) -> Frame:
+    received = None if age_s is None else time.monotonic() - age_s
+    return Frame(pixels=PIXELS, source_id="a", index=index, received_s=received)
+
+
+def _taken(batcher: Batcher) -> list[tuple[str, int]]:
+    return [(item.inlet.record.name, item.frame.index) for item in batcher.take()]
+
+
+def test_files_take_turns_whoever_is_faster() -> None:
+    a, b = _inlets("a", "b")
+    batcher = Batcher([a, b], 3)
+    for index in range(4):
+        batcher.put(a, _frame(index))
+    batcher.put(b, _frame(0))
+    assert _taken(batcher) == [("a", 0), ("b", 0), ("a", 1)]
+    batcher.finish(b)
+    batcher.finish(a)
+    assert _taken(batcher) == [("a", 2), ("a", 3)]
+    assert _taken(batcher) == []
+    assert all(inlet.record.snapshot().accounted for inlet in (a, b))
+
+
+def test_a_file_that_is_slow_is_awaited() -> None:
+    a, b = _inlets("a", "b")
+    batcher = Batcher([a, b], 2)
+    batcher.put(a, _frame(0))
+    threading.Timer(0.1, batcher.put, (b, _frame(0))).start()
+    assert _taken(batcher) == [("a", 0), ("b", 0)]
+
+
+def test_a_file_waits_for_room() -> None:
+    (a,) = _inlets("a")
+    batcher = Batcher([a], 1)
+    for index in range(4):
+        batcher.put(a, _frame(index))
+    threading.Timer(0.1, batcher.take).start()
+    started = time.monotonic()
+    batcher.put(a, _frame(4))
+    assert time.monotonic() - started > 0.05
+    status = a.record.snapshot()
+    assert (status.read, status.waiting, status.running, status.dropped) == (5, 4, 1, 0)
+
+
+def test_the_newest_picture_of_a_camera_wins() -> None:
+    (a,) = _inlets("a", live=True)
+    batcher = Batcher([a], 4)
+    for index in range(5):
+        batcher.put(a, _frame(index, age_s=0.3 - index / 20))
+    assert _taken(batcher) == [("a", 4)]
+    status = a.record.snapshot()
+    assert (status.read, status.dropped, status.running) == (5, 4, 1)
+
+
+def test_pictures_that_arrive_together_are_both_used() -> None:
+    (a,) = _inlets("a", live=True)
+    batcher = Batcher([a], 1)
+    batcher.put(a, _frame(0, age_s=0.001))
+    batcher.put(a, _frame(1, age_s=0))
+    assert [_taken(batcher), _taken(batcher)] == [[("a", 0)], [("a", 1)]]
+
+
+def test_pictures_that_are_too_old_are_dropped() -> None:
+    a = Inlet(StreamRecord("a"), live=True, max_latency_s=0.2)
+    batcher = Batcher([a], 1)
+    batcher.put(a, _frame(0, age_s=0.5))
+    batcher.finish(a)
+    threading.Timer(0.1, batcher.cancel).start()
+    assert _taken(batcher) == []
+    assert a.record.snapshot().dropped == 1
+
+
+def test_cameras_get_as_many_turns_as_each_other() -> None:
+    inlets = _inlets("a", "b", "c", live=True)
+    batcher = Batcher(inlets, 1)
+    turns: Counter[str] = Counter()
+    for index in range(30):
+        for inlet in inlets:
+            batcher.put(inlet, _frame(index, age_s=0))
+        turns.update(name for name, _ in _taken(batcher))
+    assert set(turns.values()) == {10}
+    assert all(inlet.record.snapshot().accounted for inlet in inlets)
+
+
+def test_a_camera_never_waits_for_another_one() -> None:
+    a, b = _inlets("a", "b", live=True)
+    batcher = Batcher([a, b], 2)
+    batcher.put(a, _frame(0, age_s=0))
+    assert _taken(batcher) == [("a", 0)]
+
+
+def test_an_output_that_is_full_holds_only_its_own_stream_back() -> None:
+    a, b = _inlets("a", "b", live=True)
+    gate = Gate(1)
+    a.gates = (gate,)
+    batcher = Batcher([a, b], 2)
+    for _ in range(2):
+        for inlet in (a, b):
+            batcher.put(inlet, _frame(0, age_s=0))
+    assert _taken(batcher) == [("a", 0), ("b", 0)]
+    assert _taken(batcher) == [("b", 0)]
+    batcher.release(gate)
+    assert _taken(batcher) == [("a", 0)]
+
+
+def test_the_end() -> None:
+    a, b = _inlets("a", "b")
+    batcher = Batcher([a, b], 1)
+    batcher.put(a, _frame(0))
+    batcher.close(a)
+    with pytest.raises(CancelledError):
+        batcher.put(a, _frame(1))
+    batcher.put(b, _frame(0))
+    batcher.cancel()
+    with pytest.raises(CancelledError):
+        batcher.put(b, _frame(1))
+    assert _taken(batcher) == []
+    for inlet in (a, b):
+        status = inlet.record.snapshot()
+        assert (status.read, status.dropped, status.accounted) == (2, 2, True)
