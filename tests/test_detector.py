@@ -158,6 +158,30 @@ def test_nan_is_an_error_not_an_empty_result(tmp_path: Path) -> None:
         d(picture((0, 0, RED)))
 
 
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_result_does_not_wait_for_the_next_batch(detector: Detector, ahead: int) -> None:
+    over = threading.Event()
+
+    def batches() -> Iterator[list[Frame]]:
+        yield [Frame(pixels=picture((0, 0, RED)), source_id="a", index=0)]
+        over.wait(30)
+
+    results = detector.detect_batches(batches(), ahead=ahead, cancel=over.set)
+    assert next(results).detections.labels == ["red"]
+    assert not over.is_set()
+    results.close()
+
+
+def test_thresholds_of_single_frames(detector: Detector) -> None:
+    image = picture((0, 0, RED), (3, 3, BLUE))
+    options = [None, detector.options_with(classes="blue"), detector.options_with(conf=1.0)]
+    frames = [Frame(pixels=image, source_id="a", index=i, options=o) for i, o in enumerate(options)]
+    found = [sorted(r.detections.labels) for r in detector.detect_frames(frames)]
+    assert found == [["blue", "red"], ["blue"], []]
+    with pytest.raises(UsageError, match="option conf"):
+        detector.options_with(conf=2)
+
+
 def test_threads_share_a_detector(detector: Detector) -> None:
     images = [picture((i // 4, i % 4, RED), (3, 3, BLUE)) for i in range(12)]
     expected = [detector(i).xyxy.tolist() for i in images]
