@@ -16,14 +16,19 @@ from yolotrt.types import Batch
 
 SIDE = 16
 
+WIDE = 20
+"""Channels that FP8 takes."""
 
-def graph(body: Sequence[onnx.NodeProto], constants: Mapping[str, Any] | None = None) -> onnx.ModelProto:
+
+def graph(
+    body: Sequence[onnx.NodeProto], constants: Mapping[str, Any] | None = None, *, channels: int = 4
+) -> onnx.ModelProto:
     """A small network: `stem` makes `x` [1, 4, 16, 16] of the picture, `body` makes `t` of it, `y` is the head."""
     nodes = [conv("image", "stem_conv", w="stem_weight"), *silu("stem_conv", "x"), *body, conv("t", "y")]
     values = {
-        "stem_weight": weights(0)[:, :3],
-        "w": weights(),
-        "b": np.linspace(-0.1, 0.1, 4, dtype=np.float32),
+        "stem_weight": weights(0, channels=channels)[:, :3],
+        "w": weights(channels=channels),
+        "b": np.linspace(-0.1, 0.1, channels, dtype=np.float32),
         **(constants or {}),
     }
     used = {name for node in nodes for name in node.input}
@@ -56,9 +61,9 @@ def conv_silu(x: str, y: str) -> list[onnx.NodeProto]:
     return [conv(x, f"{y}_conv"), *silu(f"{y}_conv", y)]
 
 
-def weights(seed: int = 1, scale: float = 0.2) -> npt.NDArray[np.float32]:
-    """Weights `[4, 4, 3, 3]`."""
-    return (np.random.default_rng(seed).standard_normal((4, 4, 3, 3)) * scale).astype(np.float32)
+def weights(seed: int = 1, scale: float = 0.2, *, channels: int = 4) -> npt.NDArray[np.float32]:
+    """Weights `[4, 4, 3, 3]`, or with other numbers of channels."""
+    return (np.random.default_rng(seed).standard_normal((channels, channels, 3, 3)) * scale).astype(np.float32)
 
 
 def pictures(count: int = 4) -> list[Batch]:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.export.quantize.graphs import conv, conv_silu, graph, pictures, weights
+from tests.export.quantize.graphs import WIDE, conv, conv_silu, graph, pictures, weights
 from yolotrt.errors import ExportError, UsageError
 from yolotrt.export.quantize import Calibration, QuantizeOptions, quantize
 from yolotrt.export.quantize.calibrate import choose, group_histograms
@@ -28,9 +28,9 @@ from yolotrt.export.run_onnx import OnnxRunner
 from yolotrt.types import Batch
 
 
-def network() -> onnx.ModelProto:
+def network(channels: int = 4) -> onnx.ModelProto:
     """Three quantized convolutions."""
-    return graph([*conv_silu("x", "a"), *conv_silu("a", "t")])
+    return graph([*conv_silu("x", "a"), *conv_silu("a", "t")], channels=channels)
 
 
 def run(model: onnx.ModelProto, batch: Batch) -> np.ndarray:
@@ -144,10 +144,10 @@ def test_biases_take_back_the_shift_of_the_mean() -> None:
 
 
 def test_a_quantized_graph_computes_nearly_the_same() -> None:
-    model = network()
+    model = network(WIDE)
     exact = run(model, pictures()[0])
     for kind, limit in (("int8", 0.03), ("fp8", 0.1)):
-        for options in (QuantizeOptions(), QuantizeOptions(correct_bias=True), QuantizeOptions(fp16=False)):
+        for options in (QuantizeOptions(), QuantizeOptions(correct_bias=True), QuantizeOptions(adaptive=False)):
             found = quantize(model, pictures, kind=kind, options=options)  # type: ignore[arg-type]
             onnx.checker.check_model(found.model, full_check=True)
             y = run(found.model, pictures()[0])
@@ -163,7 +163,7 @@ def test_the_same_pictures_give_the_same_graph() -> None:
 
 
 def test_older_operator_sets_are_raised() -> None:
-    model = network()
+    model = network(WIDE)
     model.opset_import[0].version = 17
     assert raise_opset(model).opset_import[0].version == 19
     assert quantize(model, pictures, kind="fp8").share > 0

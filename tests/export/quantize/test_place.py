@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.export.quantize.graphs import constant, conv, conv_silu, graph, node_of, pictures, source, weights
+from tests.export.quantize.graphs import WIDE, constant, conv, conv_silu, graph, node_of, pictures, source, weights
 from yolotrt.errors import ExportError
 from yolotrt.export.quantize import Calibration, Kind, QuantizeOptions, QuantizeResult, quantize
 from yolotrt.export.quantize.place import Placement, convolution_macs, place
@@ -160,9 +162,76 @@ def test_what_the_caller_keeps() -> None:
 
 
 def test_fp8_reads_the_picture_in_floating_point() -> None:
-    found = quantized(graph([*conv_silu("x", "t")]), "fp8")
+    found = quantized(graph([*conv_silu("x", "t")], channels=WIDE), "fp8")
     assert found.kept == {"stem_conv": "input", "y": "head"}
     assert set(found.scales) == {"x"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "attributes"),
+    [((16, WIDE, 3, 3), {}), ((WIDE, 1, 3, 3), {"group": WIDE}), ((WIDE, WIDE, 7, 7), {"pads": [3, 3, 3, 3]})],
+    ids=["few", "depthwise", "large kernel"],
+)
+def test_fp8_leaves_what_it_does_not_pay_for(shape: tuple[int, ...], attributes: dict[str, Any]) -> None:
+    body = [*conv_silu("x", "a"), helper.make_node("Conv", ["a", "v"], ["t"], name="c", **attributes)]
+    model = graph(body, {"v": np.ones(shape, np.float32)}, channels=WIDE)
+    assert place(model, kind="fp8").kept == {"stem_conv": "input", "t": "narrow", "y": "head"}
+    assert place(model, kind="int8").kept == {"y": "head"}
+
+
+def attention() -> onnx.ModelProto:
+    """As in YOLO11: queries, keys and values of one convolution, and a positional one over the values."""
+    body = [
+        *conv_silu("x", "a"),
+        helper.make_node("Conv", ["a", "triple"], ["qkv"], name="qkv"),
+        helper.make_node("Reshape", ["qkv", "flat"], ["rows"]),
+        helper.make_node("Split", ["rows"], ["q", "k", "v"], axis=1, num_outputs=3),
+        helper.make_node("Transpose", ["q"], ["q_turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q_turned", "k"], ["odds"]),
+        helper.make_node("Softmax", ["odds"], ["looks"], axis=-1),
+        helper.make_node("MatMul", ["v", "looks"], ["seen"]),
+        helper.make_node("Reshape", ["seen", "square"], ["seen_square"]),
+        helper.make_node("Reshape", ["v", "square"], ["v_square"]),
+        conv("v_square", "position"),
+        helper.make_node("Add", ["seen_square", "position"], ["sum"]),
+        *conv_silu("sum", "t"),
+    ]
+    constants = {
+        "triple": np.concatenate([weights(s)[:, :, :1, :1] for s in (2, 3, 4)]),
+        "flat": np.array([1, 12, 256]),
+        "square": np.array([1, 4, 16, 16]),
+    }
+    return graph(body, constants)
+
+
+def test_attention_computes_in_floating_point() -> None:
+    found = quantized(attention())
+    assert found.kept == {"position": "attention", "y": "head"}
+    assert set(found.quantized) == {"stem_conv", "a_conv", "qkv", "t_conv"}
+    assert set(found.scales) == {"image", "x", "a", "sum"}
+    assert node_of(found.model, "rows").input[0] == "qkv"
+    assert list(node_of(found.model, "sum").input) == ["seen_square", "position"]
+
+
+def test_nothing_behind_the_heads_is_quantized() -> None:
+    # As in YOLO26: scores choose among the boxes, and both come from the last convolutions.
+    model = graph(conv_silu("x", "t"))
+    constants = {"flat": np.array([1, 4, 256]), "one": np.array([1]), "count": np.array([5])}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in constants.items())
+    model.graph.node.extend([
+        helper.make_node("Reshape", ["y", "flat"], ["rows"]),
+        helper.make_node("ReduceMax", ["rows", "one"], ["best"], keepdims=0),
+        helper.make_node("TopK", ["best", "count"], ["scores", "index"]),
+        helper.make_node("Squeeze", ["index"], ["places"]),
+        helper.make_node("Gather", ["rows", "places"], ["boxes"], axis=2),
+        helper.make_node("Concat", ["boxes", "boxes"], ["all"], axis=1),
+    ])  # fmt: skip
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("all", TensorProto.FLOAT, None))
+    found = quantized(model)
+    assert found.kept == {"y": "head"}
+    assert set(found.scales) == {"image", "x"}
+    assert node_of(found.model, "rows").input[0] == "y"
 
 
 def test_multiplications_are_counted_for_the_size_at_hand() -> None:

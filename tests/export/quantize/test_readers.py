@@ -13,7 +13,7 @@ import pytest
 from onnx import helper
 
 from demo.dataset import make_example
-from tests.export.quantize.graphs import conv_silu, graph, pictures, weights
+from tests.export.quantize.graphs import WIDE, conv_silu, graph, pictures, weights
 from tests.support.demo_val import demo_val
 from yolotrt import Detector, assets
 from yolotrt.backends.flavours import for_target
@@ -33,7 +33,7 @@ VAL_STEP = 12
 
 
 def network() -> onnx.ModelProto:
-    """A residual block, and a Concat behind a MaxPool."""
+    """A residual block, and a Concat behind a MaxPool, wide enough for FP8."""
     body = [
         *conv_silu("x", "a"),
         helper.make_node("Add", ["x", "a"], ["sum"]),
@@ -42,7 +42,8 @@ def network() -> onnx.ModelProto:
         helper.make_node("Conv", ["both", "wide"], ["c"], name="c", pads=[1, 1, 1, 1]),
         *conv_silu("c", "t"),
     ]
-    return graph(body, {"wide": np.concatenate([weights(s) for s in (2, 3, 4)], axis=1)})
+    wide = np.concatenate([weights(s, 0.05, channels=WIDE) for s in (2, 3, 4)], axis=1)
+    return graph(body, {"wide": wide}, channels=WIDE)
 
 
 def openvino_run(model: onnx.ModelProto, batch: Batch) -> np.ndarray:
@@ -113,7 +114,7 @@ def calibration() -> Calibration:
 @pytest.mark.parametrize(("kind", "least"), [("int8", 0.98), ("fp8", 0.97)])
 def test_the_demo_model_keeps_its_accuracy(calibration: Calibration, tmp_path: Path, kind: Kind, least: float) -> None:
     found = calibration.quantize(kind=kind, options=QuantizeOptions(method="mse"))
-    assert found.share >= 0.97
+    assert found.share >= {"int8": 0.97, "fp8": 0.9}[kind]
     assert quantized_constants(plan_of(found, tmp_path), kind) >= len(found.quantized)
     path = tmp_path / "model.onnx"
     helper.set_model_props(found.model, {p.key: p.value for p in onnx.load(DEMO).metadata_props})

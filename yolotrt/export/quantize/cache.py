@@ -1,8 +1,9 @@
 """Calibrations that were measured before: on disk, by the content of all that they depend on.
 
-An entry is a folder, named by a hash. In it are `measured.npz` (what one pass over the pictures found) and a JSON file
-for each set of ranges that was chosen. Each file is whole or absent, and any of them can be made again: so processes
-need not know of each other, and a file that cannot be read counts as absent.
+An entry is a folder, named by a hash. In it are `measured.npz` (what one pass over the pictures found), a JSON file for
+each set of ranges that was chosen, and an NPZ file for each convolution whose weights were rounded. Each file is whole
+or absent, and any of them can be made again: so processes need not know of each other, and a file that cannot be read
+counts as absent.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from yolotrt.export.digests import code_digest
 from yolotrt.export.fp16_rewrite import normalise
 from yolotrt.export.quantize.calibrate import Range
 from yolotrt.export.quantize.histogram import BINS, Histogram
-from yolotrt.export.quantize.insert import raise_opset
+from yolotrt.export.quantize.insert import QuantizedWeights, raise_opset
 from yolotrt.export.quantize.observe import Batches
 from yolotrt.export.quantize.pictures import CalibrationPictures
 from yolotrt.export.quantize.quantize import Calibration
@@ -54,8 +55,8 @@ def measured(
 ) -> tuple[Calibration, bool]:
     """The calibration of a graph on some pictures, measured now unless it was before.
 
-    Ranges that `Calibration.quantize` chooses are kept as well. The result is the same, to the bit, with and without
-    what is kept. A cache that cannot be written is no error.
+    Ranges that `Calibration.quantize` chooses and weights that it rounds are kept as well. The result is the same, to
+    the bit, with and without what is kept. A cache that cannot be written is no error.
 
     Args:
         model: a float32 detection graph, simplified.
@@ -72,14 +73,14 @@ def measured(
     """
     normal = normalise(raise_opset(model))
     entry = cache_folder() / "calibration" / _key(normal, pictures, spec)
-    ranges = _KeptRanges(entry)
-    found = _read(entry, normal, lambda: pictures.batches(spec), ranges)
+    ranges, weights = _KeptRanges(entry), _KeptWeights(entry)
+    found = _read(entry, normal, lambda: pictures.batches(spec), ranges, weights)
     if found is not None:
         keep_newest(entry, MOST)
         return found, True
     watched = _Watched(lambda: pictures.batches(spec), pictures.count, on_progress)
     made = Calibration.measure(model, watched)
-    made = dataclasses.replace(made, batches=lambda: pictures.batches(spec), ranges=ranges)
+    made = dataclasses.replace(made, batches=lambda: pictures.batches(spec), ranges=ranges, adapted=weights)
     with _tolerated(entry):
         _write(entry, made)
     keep_newest(entry, MOST)
@@ -152,7 +153,45 @@ class _KeptRanges(UserDict[str, list[Range]]):
             return None
 
 
-def _read(entry: Path, normal: onnx.ModelProto, batches: Batches, ranges: _KeptRanges) -> Calibration | None:
+class _KeptWeights(UserDict[str, QuantizedWeights]):
+    """Rounded weights by what they were rounded for; those of each convolution are a file of the entry."""
+
+    def __init__(self, entry: Path) -> None:
+        super().__init__()
+        self._entry = entry
+
+    def __contains__(self, key: object) -> bool:
+        if key not in self.data:
+            kept = self._read(self._path(str(key)))
+            if kept is not None:
+                self.data[str(key)] = kept
+        return key in self.data
+
+    def __setitem__(self, key: str, weights: QuantizedWeights) -> None:
+        self.data[key] = weights
+        # FP16 holds every value of both formats.
+        rounded, bias = weights.rounded.astype(np.float16), weights.bias
+        with _tolerated(self._entry), files.atomic_path(self._path(key)) as temporary:
+            np.savez_compressed(temporary, rounded=rounded, scale=weights.scale, bias=[] if bias is None else bias)
+
+    def _path(self, key: str) -> Path:
+        return self._entry / f"weights-{key}.npz"
+
+    def _read(self, path: Path) -> QuantizedWeights | None:
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                rounded, bias = arrays["rounded"].astype(np.float32), arrays["bias"]
+                return QuantizedWeights(rounded=rounded, scale=arrays["scale"], bias=bias if bias.size else None)
+        except FileNotFoundError:
+            return None
+        except _DAMAGED as e:
+            _log.info("%s is damaged and will be made again (%s)", path, e)
+            return None
+
+
+def _read(
+    entry: Path, normal: onnx.ModelProto, batches: Batches, ranges: _KeptRanges, weights: _KeptWeights
+) -> Calibration | None:
     path = entry / "measured.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -166,6 +205,7 @@ def _read(entry: Path, normal: onnx.ModelProto, batches: Batches, ranges: _KeptR
             digest=record["digest"],
             fp16=frozenset(record["fp16"]),
             ranges=ranges,
+            adapted=weights,
         )
     except FileNotFoundError:
         return None

@@ -31,6 +31,8 @@ def _e4m3_values() -> npt.NDArray[np.float32]:
 
 _E4M3 = _e4m3_values()
 _E4M3_MIDDLES = (_E4M3[1:] + _E4M3[:-1]) / 2
+_E4M3_BITS = 4  # of precision: three are stored
+_E4M3_LEAST_EXPONENT = -5  # as frexp counts; below it, steps get no finer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +61,10 @@ class Format:
         """The nearest values of the format, ties to even; what lies beyond `largest` becomes that."""
         if self.kind == "int8":
             return np.asarray(np.clip(np.rint(values), -self.largest, self.largest), np.float32)
-        codes = _e4m3_codes(np.abs(values))
-        return np.asarray(np.copysign(_E4M3[codes], values), np.float32)
+        magnitudes = np.minimum(np.abs(values), self.largest)
+        _, exponent = np.frexp(magnitudes)
+        step = np.ldexp(np.float32(1), np.maximum(exponent, _E4M3_LEAST_EXPONENT) - _E4M3_BITS)
+        return np.asarray(np.copysign(np.rint(magnitudes / step) * step, values), np.float32)
 
     def apply(self, values: npt.NDArray[Any], scale: npt.ArrayLike) -> Float32Array:
         """What a Q/DQ pair gives; `scale` is broadcast against `values`."""

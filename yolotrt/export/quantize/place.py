@@ -12,8 +12,12 @@ The rules, and why:
   becomes the last step of that convolution's kernel, which reads the residual as bytes.
 - The convolutions whose result leaves the network (the last ones of each head) and the expectation over the bins of a
   box side (DFL) stay in floating point: their errors are errors of boxes and scores.
-- On request, so does the convolution that reads the picture. FP8 has eight levels between half and full brightness,
-  and what is lost there no layer brings back: on the demo model a third of all error, for 1 % of the arithmetic.
+- So does a convolution whose data comes through the same Split or Reshape as that of a MatMul: the positional one of an
+  attention. A pair before it would round the queries, keys and values as well, in a range chosen for it alone.
+- In FP8, so does the convolution that reads the picture. FP8 has eight levels between half and full brightness, and
+  what is lost there no layer brings back: on the demo model a third of all error, for 1 % of the arithmetic.
+- In FP8, so do narrow ones: 16 channels or fewer on a side, each group for itself (depthwise ones, too), and kernels of
+  more than 32 taps. NVIDIA's ModelOpt leaves these out, since TensorRT has no FP8 kernel for them or a slower one.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from yolotrt.export.quantize.formats import Kind
 
 if TYPE_CHECKING:
     import onnx
@@ -36,6 +42,11 @@ MOVES = frozenset({
     "Squeeze", "Transpose", "Unsqueeze",
 })  # fmt: skip
 """Operators whose output holds only values of their input. A Resize is one only if it takes the nearest value."""
+
+FP8_NARROW = 16
+"""Channels of a convolution on its narrower side that FP8 does not pay for."""
+
+FP8_MOST_TAPS = 32
 
 _COMPUTE = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -67,7 +78,7 @@ class Placement:
         groups: the tensors that get a pair; those of one group share a scale.
         reads: the inputs that read the quantized version of such a tensor. All others read the tensor itself.
         kept: reason why a convolution stays in floating point, by its key: `head`, `expectation`, `weights`,
-            `input`, `asked`.
+            `attention`, `input`, `narrow`, `asked`.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -82,22 +93,17 @@ class Placement:
 
 
 def place(
-    model: onnx.ModelProto, *, keep: Callable[[onnx.NodeProto], bool] | None = None, keep_input: bool = False
+    model: onnx.ModelProto, *, kind: Kind = "int8", keep: Callable[[onnx.NodeProto], bool] | None = None
 ) -> Placement:
     """Choose the places.
 
     Args:
         model: a float32 graph as `fp16_rewrite.normalise` gives it.
+        kind: the number format; INT8 may be used in more places than FP8.
         keep: further convolutions to leave in floating point.
-        keep_input: leave those that read the picture in floating point, too.
     """
     graph = GraphView(model)
-    kept = _kept(graph, keep)
-    if keep_input:
-        pictures = [v.name for v in model.graph.input]
-        for node in graph.nodes.values():
-            if node.op_type == "Conv" and node.input[0] in pictures:
-                kept.setdefault(node.output[0], "input")
+    kept = _kept(graph, kind, keep)
     walk = _Walk(graph)
     quantized = [n for n in graph.nodes.values() if n.op_type == "Conv" and n.output[0] not in kept]
     for node in quantized:
@@ -162,6 +168,25 @@ class GraphView:
         weights = self.constant(node.input[1])
         return bool(np.array_equal(weights.ravel(), np.arange(weights.size)))
 
+    def moves_before(self, tensor: str) -> set[str]:
+        """The moves between a tensor and its roots, by key."""
+        found, pending = set[str](), [tensor]
+        while pending:
+            here = pending.pop()
+            if (sources := self.moved(here)) and (key := self.producer[here].output[0]) not in found:
+                found.add(key)
+                pending += sources
+        return found
+
+    def moves_of_matmuls(self) -> set[str]:
+        """The moves that the data of some MatMul passes, by key."""
+        found = set[str]()
+        for node in self.nodes.values():
+            if node.op_type == "MatMul":
+                for tensor in node.input:
+                    found |= self.moves_before(tensor)
+        return found
+
     def last_convolutions(self) -> set[str]:
         """Those with nothing but box decoding behind them."""
         pending, seen, found = list(self.outputs), set[str](), set[str]()
@@ -178,8 +203,8 @@ class GraphView:
         return {key for key in found if self.nodes[key].op_type == "Conv"}
 
 
-def _kept(graph: GraphView, keep: Callable[[onnx.NodeProto], bool] | None) -> dict[str, str]:
-    last, kept = graph.last_convolutions(), dict[str, str]()
+def _kept(graph: GraphView, kind: Kind, keep: Callable[[onnx.NodeProto], bool] | None) -> dict[str, str]:
+    last, attended, kept = graph.last_convolutions(), graph.moves_of_matmuls(), dict[str, str]()
     for key, node in graph.nodes.items():
         if node.op_type != "Conv":
             continue
@@ -189,9 +214,21 @@ def _kept(graph: GraphView, keep: Callable[[onnx.NodeProto], bool] | None) -> di
             kept[key] = "expectation"
         elif key in last:
             kept[key] = "head"
+        elif not attended.isdisjoint(graph.moves_before(node.input[0])):
+            kept[key] = "attention"
+        elif kind == "fp8" and (reason := _unfit_for_fp8(graph, node)):
+            kept[key] = reason
         elif keep is not None and keep(node):
             kept[key] = "asked"
     return kept
+
+
+def _unfit_for_fp8(graph: GraphView, node: onnx.NodeProto) -> str | None:
+    if node.input[0] in (v.name for v in graph.model.graph.input):
+        return "input"
+    out_channels, in_channels, *kernel = graph.constants[node.input[1]].dims
+    is_narrow = min(out_channels, in_channels) <= FP8_NARROW or int(np.prod(kernel)) > FP8_MOST_TAPS
+    return "narrow" if is_narrow else None
 
 
 class _Walk:

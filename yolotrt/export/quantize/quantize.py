@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from yolotrt.errors import ExportError
 from yolotrt.export.fp16_rewrite import normalise, rewrite
 from yolotrt.export.precision import choose_fp16
+from yolotrt.export.quantize.adaptive import adaptive
 from yolotrt.export.quantize.calibrate import Range, by_method, choose, group_histograms
 from yolotrt.export.quantize.correct import correct_biases
 from yolotrt.export.quantize.formats import FORMATS, Format, Kind
 from yolotrt.export.quantize.histogram import Histogram
 from yolotrt.export.quantize.insert import QuantizedWeights, insert, raise_opset
+from yolotrt.export.quantize.moments import second_moments
 from yolotrt.export.quantize.observe import Batches, CalibrationDigest, observe
 from yolotrt.export.quantize.place import GraphView, Placement, convolution_macs, place
 from yolotrt.export.quantize.ranges import Method
@@ -32,7 +35,7 @@ _COMPARED = 24
 """Pictures on which ranges are tried against each other: each holds hundreds of positions of every tensor."""
 
 _CORRECTED = 32
-"""Pictures from which the shift of each channel is taken."""
+"""Pictures from which the shift of each channel is taken, and what adaptive rounding knows of the data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +44,13 @@ class QuantizeOptions:
 
     Attributes:
         method: one rule for all ranges; None tries all rules on each tensor.
+        adaptive: round weights for the least error of what a convolution gives; else each to its nearest value.
         correct_bias: take back the shift of the mean that rounding causes (see `correct` for what it is worth).
         fp16: what is not quantized computes in FP16; else in FP32.
     """
 
     method: Method | None = None
+    adaptive: bool = True
     correct_bias: bool = False
     fp16: bool = True
 
@@ -62,7 +67,7 @@ class QuantizeResult:
         methods: the rule that gave each of those scales.
         quantized: the convolutions, by name.
         kept: reason why a convolution is not quantized, by name: `head`, `expectation`, `weights`,
-            `input`, `asked` (see `place`).
+            `attention`, `input`, `narrow`, `asked` (see `place`).
         pictures: used for the calibration.
         calibration_digest: SHA-256 over them, as the model got them.
     """
@@ -117,6 +122,7 @@ class Calibration:
         pictures, digest: how many, and SHA-256 over them.
         fp16: nodes that may compute in FP16, by their first output.
         ranges: those chosen so far, by what they were chosen for.
+        adapted: weights that were rounded adaptively so far, by what they were rounded for.
     """
 
     model: onnx.ModelProto = field(repr=False)
@@ -127,6 +133,7 @@ class Calibration:
     digest: str
     fp16: frozenset[str] = field(repr=False)
     ranges: MutableMapping[str, list[Range]] = field(default_factory=dict, repr=False)
+    adapted: MutableMapping[str, QuantizedWeights] = field(default_factory=dict, repr=False)
 
     @classmethod
     def measure(cls, model: onnx.ModelProto, batches: Batches) -> Calibration:
@@ -165,11 +172,14 @@ class Calibration:
         """
         options = options or QuantizeOptions()
         number_format = FORMATS[kind]
-        placement = place(self.model, keep=keep, keep_input=kind == "fp8")
+        placement = place(self.model, kind=kind, keep=keep)
         if not placement.convolutions:
             raise ExportError("the graph has no convolution to quantize", got=dict(placement.kept))
         chosen = _same(placement, like) or self._ranges(placement, number_format, options.method)
-        weights = self._weights(placement, chosen, number_format, correct=options.correct_bias)
+        weights = self._weights(placement, chosen, number_format, adapt=options.adaptive)
+        if options.correct_bias:
+            some = self._some(_CORRECTED)
+            weights = correct_biases(self.model, placement, chosen, weights, some, number_format)
         scales = {t: chosen[i].scale for i, group in enumerate(placement.groups) for t in group}
         model = insert(self.model, placement, number_format=number_format, scales=scales, weights=weights)
         finished = self._lowered(model) if options.fp16 else model
@@ -213,16 +223,20 @@ class Calibration:
         return choose(self.model, placement, histograms, self._some(_COMPARED), number_format)
 
     def _weights(
-        self, placement: Placement, chosen: list[Range], number_format: Format, *, correct: bool
-    ) -> Mapping[str, QuantizedWeights]:
+        self, placement: Placement, chosen: list[Range], number_format: Format, *, adapt: bool
+    ) -> dict[str, QuantizedWeights]:
         view = GraphView(self.model)
-        weights = {
-            c.key: nearest(view.constant(c.weight), view.constant(c.bias) if c.bias else None, number_format)
-            for c in placement.convolutions
-        }
-        if not correct:
-            return weights
-        return correct_biases(self.model, placement, chosen, weights, self._some(_CORRECTED), number_format)
+        given = {c.key: (view.constant(c.weight), view.constant(c.bias) if c.bias else None)
+                 for c in placement.convolutions}  # fmt: skip
+        if not adapt:
+            return {key: nearest(*both, number_format) for key, both in given.items()}
+        scales = {c.key: chosen[c.root_group].scale for c in placement.convolutions}
+        names = {key: _weights_key(number_format, key, scale) for key, scale in scales.items()}
+        missing = [c for c in placement.convolutions if names[c.key] not in self.adapted]
+        some = partial(self._some, _CORRECTED)
+        for c, moments in second_moments(self.model, missing, scales, some, number_format):
+            self.adapted[names[c.key]] = adaptive(*given[c.key], moments, number_format)
+        return {key: self.adapted[name] for key, name in names.items()}
 
     def _lowered(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """FP16 for what is not quantized. A pair computes in the type of what it stands between."""
@@ -243,6 +257,10 @@ def _key(placement: Placement, number_format: Format, method: Method | None) -> 
     convolutions = [c.key for c in placement.convolutions]
     given = repr((number_format.kind, method, placement.groups, convolutions))
     return hashlib.sha256(given.encode()).hexdigest()[:32]
+
+
+def _weights_key(number_format: Format, convolution: str, scale: float) -> str:
+    return hashlib.sha256(repr((number_format.kind, convolution, scale)).encode()).hexdigest()[:32]
 
 
 def _same(placement: Placement, like: QuantizeResult | None) -> list[Range] | None:
