@@ -110,7 +110,7 @@ def rtsp_server(*streams: RtspStream) -> Iterator[RtspServer]:
 def require_gstreamer() -> None:
     """Skip the test where GStreamer's RTSP server is missing; fail it under YOLOTRT_REQUIRE_RTSP=1."""
     if not _has_gstreamer():
-        reason = "needs GStreamer's RTSP server and its Python bindings (.ci/run names the packages)"
+        reason = "needs GStreamer's RTSP server and its Python bindings (.ci/run names their packages)"
         if os.environ.get("YOLOTRT_REQUIRE_RTSP") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
