@@ -13,7 +13,7 @@ from yolotrt.export.report.words import budget, conditions, kept, milliseconds, 
 
 # In units of the drawing, which are pixels on the narrowest phones, so that the text is not scaled down there.
 _WIDTH, _HEIGHT = 330, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 42
 _LINE = 14
 _TEXT = {"font_size": "12", "fill": "currentColor"}
 
@@ -85,7 +85,7 @@ def _plot(points: Sequence[Version], proof: Proof) -> Node:
     add(drawing, _label((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "median latency, ms", "middle"))
     add(
         drawing,
-        _label(0, 0, "of FP32, %", "middle", transform=f"translate(11 {(_HEIGHT - _BOTTOM) / 2:g}) rotate(-90)"),
+        _label(0, 0, "of FP32, %", "middle", transform=f"translate(10 {(_HEIGHT - _BOTTOM) / 2:g}) rotate(-90)"),
     )
     places = [(x_of(v.latency.p50_ms), y_of(v.relative * 100)) for v in points if v.latency]
     for version, (x, y) in zip(points, places, strict=True):
