@@ -167,7 +167,7 @@ def test_a_front_is_drawn_from_what_was_measured_alike() -> None:
     assert len(page.of("svg")) == 1
     assert len(page.of("circle")) == 1
     assert len(page.of("polygon")) == 3
-    assert "INT8: 98.75 % at 1.1 ms" in page.text
+    assert "INT8: 98.75 % at 1.10 ms" in page.text
     first, *rest = MEASURED.versions
     # As runtimes name themselves: the precision is theirs, and no other condition.
     named = [dataclasses.replace(v, latency=latency(2.0, runtime=f"openvino 1 on cpu, {v.precision}")) for v in rest]

@@ -65,8 +65,8 @@ def test_signs() -> None:
 
 def test_scores_and_latencies() -> None:
     assert [words.score(v) for v in (None, 0.82743, 1173)] == [words.DASH, "0.8274", "1,173"]
-    assert [words.milliseconds(v) for v in (0.4312, 3.2, 41.26, 1234.5)] == [
-        f"{v}\xa0ms" for v in ("0.431", "3.2", "41.3", "1,234")
+    assert [words.milliseconds(v) for v in (0.4312, 3.2, 41.26, 88.0, 99.97, 1234.5)] == [
+        f"{v}\xa0ms" for v in ("0.431", "3.20", "41.3", "88.0", "100", "1,234")
     ]
 
 

@@ -51,7 +51,8 @@ def signed(value: float, digits: int = 2) -> str:
 
 def milliseconds(value: float) -> str:
     """Three digits are what a latency is good for."""
-    return f"{value:.3g}\N{NO-BREAK SPACE}ms" if value < 100 else f"{value:,.0f}\N{NO-BREAK SPACE}ms"
+    digits = f"{value:#.3g}".rstrip(".") if value < 100 else f"{value:,.0f}"
+    return f"{digits}\N{NO-BREAK SPACE}ms"
 
 
 def budget(max_drop: float) -> str:
