@@ -1,8 +1,8 @@
 """The box distribution of a YOLO head (DFL) in the order in which OpenVINO's convolutions leave their results.
 
 OpenVINO keeps pictures with the channels last. Exporters write DFL with the positions last, which makes the plug-in
-turn all box channels around: in an INT8 YOLOv8n that takes longer than two of its large convolutions. Here the mean of
-each distribution is two sums over neighbouring channels instead, which one matrix product gives:
+turn all box channels around: in a YOLOv8n that takes 1.4 ms of one core, as long as two of its large convolutions in
+INT8. Here the mean of each distribution is two sums over neighbouring channels instead, which one matrix product gives:
 
     sum(k * exp(x[k])) / sum(exp(x[k]))    for the bins k of a side
 
