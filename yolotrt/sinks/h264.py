@@ -11,9 +11,13 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
+import cv2
+
 from yolotrt.errors import SinkError, UsageError
+from yolotrt.types import ImageU8
 
 if TYPE_CHECKING:
+    import av
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
@@ -26,6 +30,10 @@ Encoder = Literal["auto", "nvenc", "x264"]
 _OPTIONS = {
     "h264_nvenc": {"preset": "p4", "rc": "constqp", "qp": "22"},
     "libx264": {"preset": "veryfast", "crf": "20", "rc-lookahead": "10"},
+}
+_AT_ONCE = {
+    "h264_nvenc": {"tune": "ull", "zerolatency": "1", "delay": "0"},
+    "libx264": {"tune": "zerolatency", "rc-lookahead": "0"},
 }
 _NAMES = {"nvenc": ("h264_nvenc",), "x264": ("libx264",), "auto": ("h264_nvenc", "libx264")}
 
@@ -44,6 +52,7 @@ def open_stream(
     time_base: Fraction,
     encoder: Encoder = "auto",
     live: bool = False,
+    at_once: bool = False,
 ) -> tuple[OutputContainer, VideoStream]:
     """A container with one video stream whose encoder is open: 4:2:0, BT.709.
 
@@ -51,6 +60,7 @@ def open_stream(
         new_container: makes an empty one; called once per encoder that is tried.
         size: (height, width) in pixels, both even.
         live: no reordered frames, and a picture to start from every two seconds.
+        at_once: each frame comes out as soon as it is in, at the cost of some quality.
 
     Raises:
         SinkError: no encoder can be opened.
@@ -59,9 +69,12 @@ def open_stream(
 
     refused: av.FFmpegError | None = None
     for name in _NAMES[encoder]:
+        options = _OPTIONS[name] | (_AT_ONCE[name] if at_once else {})
+        if live:
+            options |= {"bf": "0", "g": str(max(round(2 * fps), 1))}
         container = new_container()
         try:
-            stream = _stream(container, name, size, fps, time_base, live=live)
+            stream = _stream(container, name, options, size, fps, time_base)
         except (av.FFmpegError, ValueError) as e:  # ValueError: this FFmpeg was built without it
             with contextlib.suppress(av.FFmpegError):
                 container.close()
@@ -77,20 +90,33 @@ def open_stream(
     raise SinkError("no video encoder can be opened") from refused
 
 
+def even(size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) with one row or column more where they are odd, which H.264 4:2:0 needs."""
+    return size[0] + size[0] % 2, size[1] + size[1] % 2
+
+
+def frame_of(pixels: ImageU8) -> av.VideoFrame:
+    """A picture, BGR `uint8 [H, W, 3]`, as the encoder takes it: of an even size, 4:2:0, BT.709."""
+    import av
+
+    height, width = pixels.shape[:2]
+    if height % 2 or width % 2:
+        pixels = cv2.copyMakeBorder(pixels, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
+    return av.VideoFrame.from_numpy_buffer(pixels, format="bgr24").reformat(
+        format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+    )
+
+
 def _stream(
     container: OutputContainer,
     name: str,
+    options: dict[str, str],
     size: tuple[int, int],
     fps: Fraction,
     time_base: Fraction,
-    *,
-    live: bool,
 ) -> VideoStream:
     from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-    options = dict(_OPTIONS[name])
-    if live:
-        options |= {"bf": "0", "g": str(max(round(2 * fps), 1))}
     stream: VideoStream = container.add_stream(name, rate=fps, options=options)  # type: ignore[assignment]
     stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"

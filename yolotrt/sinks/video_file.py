@@ -70,11 +70,10 @@ class VideoFile:
         if self._media is not None:
             self._place.callback(self._media.close)
         self._path = self._place.enter_context(_in_place(target) if live else files.atomic_path(target))
-        even = (self._height + self._height % 2, self._width + self._width % 2)
         with self._guarded():
             self._container, self._stream = h264.open_stream(
                 partial(_new_mp4, self._path, self._time_base, live=live),
-                even,
+                h264.even(size),
                 fps=fps or Fraction(25),
                 time_base=self._time_base,
                 encoder=encoder,
@@ -106,18 +105,11 @@ class VideoFile:
 
         Raises SinkError where it cannot be written; the unfinished file is then gone.
         """
-        import av
-
         offset_s = self._media.offset_s if self._media is not None else 0.0
         if pixels.shape[:2] != (self._height, self._width):
             pixels = cv2.resize(pixels, (self._width, self._height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        odd_rows, odd_columns = self._height % 2, self._width % 2
-        if odd_rows or odd_columns:
-            pixels = cv2.copyMakeBorder(pixels, 0, odd_rows, 0, odd_columns, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
         with self._guarded():
-            frame = av.VideoFrame.from_numpy_buffer(pixels, format="bgr24").reformat(
-                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
-            )
+            frame = h264.frame_of(pixels)
             # Times of a damaged file may stand still or run back, which no encoder takes.
             self._last_tick = max(round((timestamp_s + offset_s) / self._time_base), self._last_tick + 1)
             frame.pts, frame.time_base = self._last_tick, self._time_base
