@@ -17,6 +17,7 @@ import pytest
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.manifests import manifest_of
 from tests.support.media import cut, moving_box, picture, video_times, write_video
+from tests.support.rtsp import free_port
 from tests.support.tiny_models import BLUE, RED, tiny_yolo
 from yolotrt import cli
 
@@ -128,6 +129,79 @@ def test_filters(detect: _Detect, work: Path) -> None:
     assert set(found("--config", "options.yaml", "--classes", "blue")) == {"blue"}
 
 
+_STREAMS = """
+save: out
+streams:
+  - url: video.mp4
+    name: first
+    stride: 4
+    jsonl: first.jsonl
+  - url: video.mp4
+    classes: [blue]
+    roi: [0.0, 0.0, 0.5, 1.0]
+  - folder
+"""
+
+
+def test_streams_of_a_file(detect: _Detect, work: Path) -> None:
+    (work / "streams.yaml").write_text(_STREAMS)
+    (work / "folder").mkdir()
+    for name in ("1.png", "2.png"):
+        cv2.imwrite(str(work / "folder" / name), picture(colour=BLUE))
+    run = detect("--config", "streams.yaml", "--jsonl", "all.jsonl", "--json")
+    assert run.code == 0, run.err
+    summary = json.loads(run.out)
+    assert [(s["name"], s["read"], s["processed"], s["skipped"]) for s in summary["streams"]] == [
+        ("first", 20, 5, 15),
+        ("video.mp4", 20, 20, 0),
+        ("2 pictures", 2, 2, 0),
+    ]
+    lines = [json.loads(line) for line in (work / "all.jsonl").read_text().splitlines()]
+    assert len(lines) == 27
+    assert [json.loads(line)["index"] for line in (work / "first.jsonl").read_text().splitlines()] == [0, 4, 8, 12, 16]
+    assert len(video_times(work / "out" / "video.mp4")) == 5
+    assert len(video_times(work / "out" / "video-2.mp4")) == 20
+    first = (work / "all.jsonl").read_bytes()
+    assert detect("--config", "streams.yaml", "--jsonl", "all.jsonl").code == 0
+    assert (work / "all.jsonl").read_bytes() == first
+
+
+def test_the_table_of_streams(detect: _Detect, work: Path) -> None:
+    (work / "streams.yaml").write_text("streams: [video.mp4, red.png]\n")
+    run = detect("--config", "streams.yaml", "blue.png", "--stride", "2")
+    rows = {line.split()[0]: line.split()[1:4] for line in run.out.splitlines() if line.strip()}
+    assert (rows["video.mp4"], rows["red.png"], rows["blue.png"]) == (
+        ["ended", "20", "10"],
+        ["ended", "1", "1"],
+        ["ended", "1", "1"],
+    )
+
+
+def test_two_streams_do_not_write_to_one_file(detect: _Detect, work: Path) -> None:
+    (work / "streams.yaml").write_text("streams: [{url: red.png, jsonl: a}, {url: blue.png, jsonl: ./a}]\n")
+    run = detect("--config", "streams.yaml")
+    assert run.code == 2
+    assert "two streams would write to" in run.err
+
+
+def test_a_password_is_never_shown(detect: _Detect, work: Path) -> None:
+    address = f"rtsp://viewer:s3cret@127.0.0.1:{free_port()}/1"
+    run = detect(address, "--retries", "1", "--save", "out")
+    assert run.code == 1
+    lines = run.err.splitlines()[1:]
+    assert [line.split(": ")[0] for line in lines] == ["Warning", "Error"]
+    assert "cannot connect (Connection refused)" in lines[-1]
+    (work / "cameras.txt").write_text(f"{address}\nvideo.mp4\n")
+    run_2 = detect("cameras.txt", "--retries", "0", "--json")
+    assert run_2.code == 1
+    summary = json.loads(run_2.out)
+    assert [(s["name"][:16], s["processed"]) for s in summary["streams"]] == [
+        ("rtsp://127.0.0.1", 0),
+        ("video.mp4", 20),
+    ]
+    assert "s3cret" not in run.out + run.err + run_2.out + run_2.err
+
+
 def test_the_bundle_exported_last_is_taken(detect: _Detect, work: Path) -> None:
     for name, created in (("old", "2026-01-01T00:00:00Z"), ("new", "2026-01-02T00:00:00Z")):
         onnx = tiny_yolo(work / name / f"{name}.onnx")
@@ -198,6 +272,11 @@ _WRONG = [
     (["red.png", "--model", "text.txt"], 1, "not a kind of model file"),
     (["red.png", "--model", "nan.onnx"], 1, "NaN"),
     (["red.png", "--unknown"], 2, "--unknown"),
+    (["red.png", "--stride", "0"], 2, "option stride is out of range"),
+    (["red.png", "--fps", "0"], 2, "option fps is out of range"),
+    (["red.png", "--retries", "-1"], 2, "option retries is out of range"),
+    (["red.png", "--read-timeout", "0"], 2, "option read-timeout is out of range"),
+    (["red.png", "--rtsp-transport", "pigeon"], 2, "option rtsp-transport is unknown"),
 ]
 
 

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from yolotrt.cli.detect_config import DetectConfig, load
+from yolotrt.cli.detect_config import DetectConfig, StreamConfig, load
 from yolotrt.errors import ConfigError, UsageError
 from yolotrt.options import DetectOptions
+from yolotrt.pipeline import Region
+from yolotrt.sources import LiveOptions
 
 _EXAMPLE = Path(__file__).parents[2] / "configs" / "detect.yaml"
+_STREAMS = _EXAMPLE.with_name("streams.yaml")
 
 
 def _yaml(folder: Path, text: str) -> Path:
@@ -28,6 +31,61 @@ def test_defaults() -> None:
 def test_the_example_names_every_option_with_its_default() -> None:
     assert load(_EXAMPLE, {}) == DetectConfig()
     assert list(yaml.safe_load(_EXAMPLE.read_text("utf-8"))) == [f.name for f in dataclasses.fields(DetectConfig)]
+
+
+def test_the_example_of_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATE_PASSWORD", "s3cret")
+    options = load(_STREAMS, {})
+    gate, yard, webcam, video = options.streams
+    assert gate == StreamConfig(
+        url="rtsp://viewer:s3cret@192.0.2.10/stream1",
+        name="gate",
+        fps=5,
+        roi=Region(x1=0, y1=0.5, x2=1, y2=1),
+        classes=("person", "car"),
+        conf=0.4,
+        save=Path("recordings/gate"),
+    )
+    assert (yard.name, yard.jsonl, webcam.url, video.url) == ("yard", "yard.jsonl", 0, "assets/demo/sample.mp4")
+    assert options.jsonl == "boxes.jsonl"
+    assert options.live == LiveOptions(read_timeout_s=3)
+    assert "s3cret" not in repr(options)
+    named = {f.name for f in dataclasses.fields(StreamConfig)}
+    given = {
+        key
+        for stream in yaml.safe_load(_STREAMS.read_text("utf-8"))["streams"]
+        if isinstance(stream, dict)
+        for key in stream
+    }
+    assert named - given == {"stride"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("streams: rtsp://me:s3cret@camera", "key 'streams' has a value of the wrong type, expected a list of streams"),
+        ("streams: [[rtsp://me:s3cret@camera]]", "stream 1: key 'url' has a value of the wrong type, expected text"),
+        (
+            "streams: [{url: 0}, {url: 1, colour: red}]",
+            "stream 2: unknown key 'colour', expected one of url, name, fps",
+        ),
+        ("streams: [{name: gate}]", "stream 1: no url"),
+        ("streams: [{url: 0, fps: fast}]", "stream 1: key 'fps' has a value of the wrong type, got 'fast'"),
+        ("streams: [{url: 0, roi: [0, 0, 1]}]", "no rectangle"),
+        ("streams: [{url: 0, roi: [0, 0, 1, x]}]", "no rectangle"),
+        ("streams: ['rtsp://me:${NOT_SET_ANYWHERE}@camera']", "the environment variable NOT_SET_ANYWHERE is not set"),
+        ("streams:\n  - url: 'rtsp://me:s3cret@camera\n", "not valid YAML \\(line 3: found unexpected end"),
+    ],
+)
+def test_bad_streams(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        load(_yaml(tmp_path, text), {})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_region_out_of_range(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="region of interest is out of range"):
+        load(_yaml(tmp_path, "streams: [{url: 0, roi: [0, 0, 640, 480]}]"), {})
 
 
 def test_the_command_line_wins(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.support.media import picture
 from tests.support.results import frame_result
-from yolotrt.cli.detect_report import display, print_summary
+from yolotrt.cli.detect_report import display, print_summary, stream_table
 from yolotrt.errors import SourceError
 from yolotrt.pipeline import RunStatistics, Stream, StreamState, StreamStatus
 from yolotrt.sources import ArraysSource, NetworkSource
@@ -69,5 +71,26 @@ def test_summary_of_several_streams(statistics: RunStatistics, capsys: pytest.Ca
     ]
     print_summary(statistics, [], streams, to_stderr=False)
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
-    assert rows["[gate]"] == ["ended", "1,200", "1,000", "200", "0", "0", "0", "250", "ms"]
-    assert rows["a.mp4"] == ["ended", "7", "3", "0", "4", "0", "0"]
+    assert rows["[gate]"] == ["ended", "1,200", "1,000", "200", "0", "250", "ms"]
+    assert rows["a.mp4"] == ["ended", "7", "3", "0", "4"]
+
+
+def test_the_table_fits_a_narrow_terminal() -> None:
+    name = "rtsp://192.0.2.10:554/Streaming/Channels/101"
+    full = StreamStatus(
+        name=name,
+        state=StreamState.RECONNECTING,
+        read=12345,
+        processed=12000,
+        dropped=345,
+        reconnects=12,
+        skipped=3,
+        latency_p95_s=0.1,
+    )
+    console = Console(width=80, file=io.StringIO())
+    console.print(stream_table([full], running=True))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert all(word in text for word in ("reconnecting", "processed", "12,345", "12,000", "345", "100 ms"))
+    folded = (line[: line.find("reconnecting")] if "reconnecting" in line else line for line in text.splitlines()[2:])
+    assert "".join(part.strip() for part in folded) == name

@@ -144,18 +144,23 @@ class _StreamTable(Display):
 
 
 def stream_table(statuses: Sequence[StreamStatus], *, running: bool = False) -> Table:
-    """A row per stream; `running` shows how it goes instead of what came of it."""
-    table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("stream")
-    table.add_column("state")
-    columns = ["frames/s"] if running else ["skipped", "failed"]
-    for title in ("read", "processed", "dropped", *columns, "reconnects", "latency"):
-        table.add_column(title, justify="right")
-    for status in statuses:
-        own = [f"{status.frames_per_s:.1f}"] if running else [f"{status.skipped:,}", f"{status.failed:,}"]
-        counts = [f"{n:,}" for n in (status.read, status.processed, status.dropped)]
-        latency = f"{status.latency_p95_s * 1e3:,.0f} ms" if status.latency_p95_s else ""
-        table.add_row(escape(status.name), status.state.value, *counts, *own, f"{status.reconnects:,}", latency)
+    """A row per stream; `running` shows how it goes as well. Columns without any number in them are left out."""
+    columns: dict[str, list[str]] = {
+        "state": [s.state.value for s in statuses],
+        "fps": [f"{s.frames_per_s:.1f}" if running else "" for s in statuses],
+        "read": [f"{s.read:,}" for s in statuses],
+        "processed": [f"{s.processed:,}" for s in statuses],
+    }
+    for name in ("dropped", "skipped", "failed", "reconnects"):
+        columns[name] = [f"{getattr(s, name):,}" for s in statuses] if any(getattr(s, name) for s in statuses) else []
+    columns["latency"] = [f"{s.latency_p95_s * 1e3:,.0f} ms" if s.latency_p95_s else "" for s in statuses]
+    shown = {title: cells for title, cells in columns.items() if any(cells)}
+    table = Table(box=SIMPLE, show_edge=False, padding=0)
+    table.add_column("stream", overflow="fold", min_width=10)
+    for title in shown:
+        table.add_column(title, justify="left" if title == "state" else "right", no_wrap=True)
+    for status, *cells in zip(statuses, *shown.values(), strict=True):
+        table.add_row(escape(status.name), *cells)
     return table
 
 
