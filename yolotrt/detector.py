@@ -56,6 +56,7 @@ class Detector:
         agnostic: let boxes suppress boxes of other classes too.
         strict: raise FallbackRefusedError rather than run in a slower back-end than the model was built for.
         trust: allow an unrestricted unpickling of `.pt` weights, which can run any code that they hold.
+        threads: that one inference takes on a CPU; 0 takes one per physical core.
 
     Raises:
         ModelError: a file that is missing, damaged or not a YOLO detection model.
@@ -77,13 +78,16 @@ class Detector:
         agnostic: bool | None = None,
         strict: bool = False,
         trust: bool = False,
+        threads: int = 0,
     ) -> None:
         options = options or DetectOptions()
         given = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic": agnostic}
         # Checked before the model is loaded: a mistyped threshold should not cost a load.
         options = dataclasses.replace(options, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
         files = find_model_files(model, trust=trust)
-        self._backend: Backend = open_backend(files, backend=backend, device=str(device), strict=strict)
+        self._backend: Backend = open_backend(
+            files, backend=backend, device=str(device), strict=strict, threads=threads
+        )
         self._lock = threading.Lock()
         self._own = threading.local()  # each thread prepares its pictures in memory of its own
         # Those that no stream is running at the moment. Streams share them: each runs one batch at a time.
@@ -105,6 +109,11 @@ class Detector:
     def info(self) -> BackendInfo:
         """What runs it: back-end, version, device, precision, and why nothing better does."""
         return self._backend.info
+
+    @property
+    def backend(self) -> Backend:
+        """What runs the model, for measuring it alone: nothing else may detect meanwhile."""
+        return self._backend
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -25,7 +25,12 @@ ReadSpec = Callable[[], ModelSpec]
 
 
 def open_backend(
-    files: ModelFiles, *, backend: BackendName = "auto", device: str = "auto", strict: bool = False
+    files: ModelFiles,
+    *,
+    backend: BackendName = "auto",
+    device: str = "auto",
+    strict: bool = False,
+    threads: int = 0,
 ) -> Backend:
     """Load a model in the fastest back-end that can run it here.
 
@@ -38,19 +43,22 @@ def open_backend(
         backend: take this one only.
         device: `auto`, `cpu`, `cuda`, or `cuda:N` / `N` for the GPU with that number.
         strict: raise FallbackRefusedError rather than run in another back-end than the plan's.
+        threads: of a CPU back-end; 0 takes one per physical core.
 
     Raises:
         UsageError: an unknown back-end or device, or two options that exclude each other.
         BackendError, ModelError: nothing can run it; the error is that of the best back-end.
     """
     gpu = _gpu_index(device)
+    if threads < 0:
+        raise UsageError("option threads is out of range", got=threads, expected="0 (one per core) or more")
     # Read at most once, and only where it is needed: that of a large ONNX file takes a while.
     spec = functools.cache(functools.partial(read_spec, files))
     names = _candidates(files, backend, device, spec)
     failure: Exception | None = None
     for name in names:
         try:
-            opened = _OPENERS[name](files, gpu, spec)
+            opened = _OPENERS[name](files, gpu, threads, spec)
         except (BackendError, ModelError, MissingExtraError) as e:
             if strict and len(names) > 1:
                 raise FallbackRefusedError(f"{name} cannot run {files.asked} and strict forbids another: {e}") from e
@@ -129,23 +137,23 @@ def _hint(name: str, spec: ModelSpec) -> str:
     return "" if name != "onnxruntime" or find_spec("openvino") else 'faster with: pip install "yolotrt[openvino]"'
 
 
-def _tensorrt(files: ModelFiles, gpu: int, _spec: ReadSpec) -> Backend:
+def _tensorrt(files: ModelFiles, gpu: int, _threads: int, _spec: ReadSpec) -> Backend:
     from yolotrt.backends.tensorrt_family import TensorRTBackend
 
     assert files.plan is not None
     return TensorRTBackend.open(files.plan, device=gpu)
 
 
-def _openvino(files: ModelFiles, _gpu: int, spec: ReadSpec) -> Backend:
+def _openvino(files: ModelFiles, _gpu: int, threads: int, spec: ReadSpec) -> Backend:
     from yolotrt.backends.openvino_ import OpenVinoBackend
 
-    return OpenVinoBackend(_onnx(files), spec())
+    return OpenVinoBackend(_onnx(files), spec(), threads=threads)
 
 
-def _onnxruntime(files: ModelFiles, _gpu: int, spec: ReadSpec) -> Backend:
+def _onnxruntime(files: ModelFiles, _gpu: int, threads: int, spec: ReadSpec) -> Backend:
     from yolotrt.backends.onnx_runtime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(_onnx(files), spec())
+    return OnnxRuntimeBackend(_onnx(files), spec(), threads=threads)
 
 
 def _onnx(files: ModelFiles) -> Path:
@@ -153,7 +161,7 @@ def _onnx(files: ModelFiles) -> Path:
     return files.onnx
 
 
-_OPENERS: dict[str, Callable[[ModelFiles, int, ReadSpec], Backend]] = {
+_OPENERS: dict[str, Callable[[ModelFiles, int, int, ReadSpec], Backend]] = {
     "tensorrt": _tensorrt,
     "openvino": _openvino,
     "onnxruntime": _onnxruntime,
