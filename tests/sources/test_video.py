@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -218,6 +219,19 @@ def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingExtraError, match=r'pip install "yolotrt\[video\]"'):
         open_source(path)
+
+
+def test_frames_are_freed_without_the_garbage_collector(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "turned.mp4", moving_box(10), rotation=90)
+    gc.collect()
+    gc.disable()
+    try:
+        with open_source(path) as source:
+            list(source)
+        held = [o for o in gc.get_objects() if isinstance(o, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert len(held) <= 2  # those whose rotation was looked at
 
 
 _RSS = """

@@ -14,7 +14,7 @@ from yolotrt.errors import MissingExtraError
 from yolotrt.sources.address import scheme_of, without_credentials
 from yolotrt.sources.base import SourceInfo
 from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
-from yolotrt.sources.pixels import to_bgr
+from yolotrt.sources.pixels import Converter
 
 if TYPE_CHECKING:
     import av
@@ -81,9 +81,7 @@ class NetworkSource(LiveSource):
             yield from self._read(container, stream)
 
     def _read(self, container: InputContainer, stream: VideoStream) -> Iterator[Shot]:
-        from av.video.reformatter import VideoReformatter
-
-        reformatter = VideoReformatter()
+        to_bgr = Converter()
         pace = _Pace() if self.info.live and container.format.name == "hls" else None
         for packet in self._packets(container, stream):
             received, started = time.monotonic(), time.perf_counter()
@@ -96,7 +94,7 @@ class NetworkSource(LiveSource):
                 if pace is not None:
                     self._stopped.wait(pace.wait_s(frame.time))
                     received = time.monotonic()
-                pixels = partial(to_bgr, frame, reformatter)
+                pixels = partial(to_bgr, frame)
                 yield Shot(received_s=received, camera_s=frame.time, decode_s=spent / len(frames), pixels=pixels)
 
     def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[Any]]:

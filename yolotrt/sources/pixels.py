@@ -12,7 +12,6 @@ from yolotrt.types import ImageU8
 
 if TYPE_CHECKING:
     import av
-    from av.video.reformatter import VideoReformatter
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,25 @@ class Orientation:
         return pixels
 
 
-def to_bgr(frame: av.VideoFrame, reformatter: VideoReformatter) -> ImageU8:
-    """The frame as shown, BGR `uint8 [H, W, 3]`, C-contiguous."""
-    # One thread: the reader runs beside the model and the encoder, which need the other cores more.
-    bgr = reformatter.reformat(frame, format="bgr24", threads=1)
-    return np.ascontiguousarray(Orientation.of(frame).apply(_view(bgr)))
+class Converter:
+    """Turns the decoded frames of one stream into pictures as they are shown."""
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter = VideoReformatter()
+        self._rotation: int | None = None
+        self._orientation = Orientation()
+
+    def __call__(self, frame: av.VideoFrame) -> ImageU8:
+        """BGR `uint8 [H, W, 3]`, C-contiguous."""
+        # The matrix is looked at only where the rotation has changed: PyAV ties a frame and its side data to each
+        # other, so that each frame would stay in memory until Python's garbage collector comes by.
+        if frame.rotation != self._rotation:
+            self._rotation, self._orientation = frame.rotation, Orientation.of(frame)
+        # One thread: the reader runs beside the model and the encoder, which need the other cores more.
+        bgr = self._reformatter.reformat(frame, format="bgr24", threads=1)
+        return np.ascontiguousarray(self._orientation.apply(_view(bgr)))
 
 
 def _view(bgr: av.VideoFrame) -> ImageU8:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolotrt.errors import MissingExtraError, SourceError
 from yolotrt.sources.base import Source, SourceInfo, Watcher
-from yolotrt.sources.pixels import Orientation, to_bgr
+from yolotrt.sources.pixels import Converter, Orientation
 from yolotrt.types import Frame
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ class VideoSource(Source):
 
     def chosen(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
         """The frames whose index is wanted. The others are only decoded, since those that follow rest on them."""
-        from av.video.reformatter import VideoReformatter
-
-        reformatter = VideoReformatter()
+        to_bgr = Converter()
         with _opened(self._path) as (container, stream):
             health = _Health(container, stream)
             # AVI stores no presentation times: FFmpeg passes the order of decoding off as one.
@@ -88,7 +86,7 @@ class VideoSource(Source):
                 seconds = self._seconds(ticks, first, count)
                 if wanted(count) and self.watcher.wants(count, seconds):
                     yield Frame(
-                        pixels=to_bgr(frame, reformatter),
+                        pixels=to_bgr(frame),
                         source_id=str(self._path),
                         index=count,
                         timestamp_s=seconds,
