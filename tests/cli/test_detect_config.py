@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from yolotrt.cli.detect_config import DetectConfig, StreamConfig, load
+from yolotrt.counting import CountOptions
 from yolotrt.errors import ConfigError, UsageError
 from yolotrt.options import DetectOptions
 from yolotrt.pipeline import Region
@@ -45,6 +46,11 @@ def test_the_example_of_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         classes=("person", "car"),
         conf=0.4,
         save=Path("recordings/gate"),
+        crops=Path("crops/gate"),
+        counting=CountOptions(
+            lines={"entrance": ((0.1, 0.8), (0.9, 0.8))},
+            zones={"parking": ((0.5, 0.6), (1.0, 0.6), (1.0, 1.0), (0.5, 1.0))},
+        ),
     )
     assert (yard.name, yard.jsonl, webcam.url, video.url) == ("yard", "yard.jsonl", 0, "assets/demo/sample.mp4")
     assert options.jsonl == "boxes.jsonl"

@@ -179,6 +179,17 @@ def test_streams_that_share_a_folder(tmp_path: Path) -> None:
     assert len({path for sink in sinks for path in sink.outputs}) == 2
 
 
+def test_copies_of_files_that_share_a_folder_have_names_in_the_order_of_the_streams(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path / folder / "v.mp4", moving_box(3)) for folder in "ab"]
+    names = Names()
+    sources = [open_source(path) for path in paths]
+    sinks = [AnnotatedSink(tmp_path / "out", source, names=names) for source in sources]
+    for sink, path in reversed(list(zip(sinks, paths, strict=True))):  # the second one is faster
+        sink.write(frame_result(picture((96, 128)), str(path)))
+        sink.close()
+    assert [path.name for sink in sinks for path in sink.outputs] == ["v.mp4", "v-2.mp4"]
+
+
 def test_an_unknown_encoder() -> None:
     with pytest.raises(UsageError, match="option encoder is unknown, got gpu, expected auto"):
         AnnotatedOptions(encoder="gpu")  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ import click
 if TYPE_CHECKING:
     from yolotrt.cli.detect_config import DetectConfig
     from yolotrt.detector import Detector
-    from yolotrt.pipeline import RunStatistics, Stream
-    from yolotrt.sinks import Sink
+    from yolotrt.pipeline import Pipeline, RunStatistics, Stream
+    from yolotrt.sinks import Outputs
 
 
 @click.command()
@@ -34,6 +34,17 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, default=None, help="Fail rather than fall back to a slower back-end.")
 @click.option("--save", metavar="DIR", help="Write annotated copies there.")
 @click.option("--jsonl", metavar="FILE|-", help="Write one JSON object per frame; - is standard output.")
+@click.option("--append", is_flag=True, default=None, help="Keep the lines that the file of --jsonl holds.")
+@click.option("--jsonl-rotate", metavar="10m|1h|500MB", help="Begin another file of lines after a time or at a size.")
+@click.option("--coco", metavar="FILE", help="Write COCO results, and FILE.images.json with the ids of the pictures.")
+@click.option("--coco-like", metavar="FILE", help="Take the ids for --coco from these COCO annotations.")
+@click.option("--crops", metavar="DIR", help="Write each box as a picture there, in a folder per class.")
+@click.option("--split", metavar="10m|1h|500MB", help="Begin another annotated video of a camera so often.")
+@click.option("--encoder", metavar="auto|nvenc|x264", help="Of annotated videos.  [default: auto, NVENC first]")
+@click.option("--show", is_flag=True, default=None, help="Show the annotated streams in windows; q ends the run.")
+@click.option("--restream", metavar="URL", help="Serve them at http://[HOST]:PORT, or publish them to rtsp://...")
+@click.option("--metrics", metavar="[HOST:]PORT", help="Serve metrics for Prometheus, to this machine if no HOST.")
+@click.option("--track", metavar="bytetrack", help="Give objects numbers that stay from frame to frame.")
 @click.option("--json", is_flag=True, default=None, help="Print the summary as one JSON object and nothing else.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Read these options from a YAML file.")
 @click.option("--fps", type=float, help="Use at most so many frames per second of each stream.  [default: all]")
@@ -59,8 +70,10 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
 
     options = detect_config.load(config, given)
     thresholds = options.thresholds  # what is out of range is said before anything is loaded
+    outputs = options.outputs
     from yolotrt.cli import detect_streams
     from yolotrt.detector import Detector
+    from yolotrt.sinks import Outputs
 
     with contextlib.ExitStack() as stack:
         opened = detect_streams.open_all(source, options, stack)
@@ -78,8 +91,9 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
         )
         stack.enter_context(detector)
         click.echo(f"Model: {model}{why}, in {detector.info}", err=True)
-        streams = detect_streams.make_streams(opened, detector, options)
-        statistics = _run(detector, streams, detect_streams.shared_sinks(opened, options), options, model)
+        made = stack.enter_context(Outputs(outputs, [o.source for o in opened], several=len(opened) > 1))
+        streams = detect_streams.make_streams(opened, detector, options, made)
+        statistics = _run(detector, streams, made, options, model)
     if statistics.problems:
         ctx.exit(1)
 
@@ -98,14 +112,13 @@ def _model(named: str | None) -> tuple[str, str]:
     return str(demo_model()), " (the demo model; choose another with --model)"
 
 
-def _run(
-    detector: Detector, streams: list[Stream], shared: list[Sink], options: DetectConfig, model: str
-) -> RunStatistics:
-    from yolotrt.cli.detect_report import display, print_summary
+def _run(detector: Detector, streams: list[Stream], made: Outputs, options: DetectConfig, model: str) -> RunStatistics:
+    from yolotrt.cli.detect_report import counts_of, display, print_summary
     from yolotrt.pipeline import Pipeline
 
     interrupt: KeyboardInterrupt | None = None
-    with display(streams) as shown:
+    shared = made.shared(lambda: pipeline.stop())  # noqa: PLW0108 (there is none yet)
+    with contextlib.ExitStack() as stack, display(streams) as shown:
         pipeline = Pipeline(
             detector,
             streams,
@@ -115,6 +128,9 @@ def _run(
             on_state=shown.on_state,
         )
         shown.follow(pipeline.status)
+        _serve_metrics(options, pipeline, streams, stack)
+        for address in made.addresses:
+            click.echo(f"Streams: {address}", err=True)
         try:
             pipeline.run()
         except KeyboardInterrupt as e:
@@ -128,12 +144,27 @@ def _run(
             "source": ", ".join(stream.name for stream in streams),
             **pipeline.statistics.to_dict(),
             "streams": [status.to_dict() for status in statuses],
+            "counts": {name: counts.to_dict() for name, counts in counts_of(streams).items()},
             "outputs": [str(path) for path in outputs],
         }
         click.echo(json.dumps(record, indent=2))
     else:
         several = statuses if len(streams) > 1 or streams[0].source.info.live else ()
-        print_summary(pipeline.statistics, outputs, several, to_stderr=options.jsonl == "-")
+        print_summary(pipeline.statistics, outputs, several, counts_of(streams), to_stderr=options.jsonl == "-")
     if interrupt is not None:
         raise interrupt
     return pipeline.statistics
+
+
+def _serve_metrics(
+    options: DetectConfig, pipeline: Pipeline, streams: list[Stream], stack: contextlib.ExitStack
+) -> None:
+    """Serve metrics until `stack` ends, if they are asked for."""
+    if options.metrics is None:
+        return
+    from yolotrt.cli.detect_report import counts_of
+    from yolotrt.metrics import MetricsServer, parse_address
+
+    address = parse_address(options.metrics, option="metrics")
+    server = stack.enter_context(MetricsServer(address, pipeline.status, counts=lambda: counts_of(streams)))
+    click.echo(f"Metrics: {server.url}", err=True)

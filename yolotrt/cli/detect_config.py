@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from yolotrt.cli.config_file import read_config
+from yolotrt.counting.options import CountOptions
 from yolotrt.errors import ConfigError, UsageError
 from yolotrt.options import DetectOptions, check_keys
 from yolotrt.pipeline.stream import Region, StreamOptions
+from yolotrt.sinks import JsonLinesOptions, OutputOptions
+from yolotrt.sinks.annotated import AnnotatedOptions
+from yolotrt.sinks.limits import Limit
 from yolotrt.sources.address import with_environment
 from yolotrt.sources.live import LiveOptions, Transport
 
 if TYPE_CHECKING:
     from yolotrt.detector import Detector
+    from yolotrt.sinks.h264 import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,9 @@ class StreamConfig:
         roi: the part of the picture to look at, [x1, y1, x2, y2] as shares from 0 to 1.
         conf, classes: as in `DetectConfig`.
         save: folder for annotated copies of this stream.
+        crops: folder for the boxes of this stream, cut out.
         jsonl: file for the JSON lines of this stream alone.
+        counting: the lines and zones of this camera.
     """
 
     url: str | int = field(repr=False)  # it may hold a password
@@ -41,7 +48,9 @@ class StreamConfig:
     conf: float | None = None
     classes: tuple[int | str, ...] | None = None
     save: Path | None = None
+    crops: Path | None = None
     jsonl: str | None = None
+    counting: CountOptions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +66,16 @@ class DetectConfig:
         save: folder for annotated copies.
         jsonl: file for one JSON object per frame; `-` is standard output.
         json: print the summary as one JSON object on standard output.
+        encoder, split: as in `AnnotatedOptions`; `split` is a time (10m) or a size (500MB).
+        append: keep the lines that the file of `jsonl` holds.
+        jsonl_rotate: begin another file after this time or at this size.
+        coco: file for COCO results; `coco_like`: annotations file whose ids they take.
+        crops: folder for the boxes, cut out.
+        show: in windows on this screen.
+        restream: serve pictures at http://[HOST]:PORT, or publish to rtsp://...
+        metrics: [HOST:]PORT to serve Prometheus' metrics at.
+        track: give objects numbers; the name of a tracker.
+        counting: lines and zones to count at; objects are tracked then.
         fps, stride: as in `StreamOptions`.
         max_latency, retries, connect_timeout, read_timeout, rtsp_transport: as in `LiveOptions`, times in seconds.
     """
@@ -75,6 +94,18 @@ class DetectConfig:
     save: Path | None = None
     jsonl: str | None = None
     json: bool = False
+    encoder: str = AnnotatedOptions.encoder
+    split: str | None = None
+    append: bool = False
+    jsonl_rotate: str | None = None
+    coco: Path | None = None
+    coco_like: Path | None = None
+    crops: Path | None = None
+    show: bool = False
+    restream: str | None = field(default=None, repr=False)
+    metrics: str | None = None
+    track: str | None = None
+    counting: CountOptions | None = None
     fps: float | None = None
     stride: int = 1
     max_latency: float = LiveOptions.max_latency_s
@@ -93,6 +124,23 @@ class DetectConfig:
     def thresholds(self) -> DetectOptions:
         """The options of the decoding, without `classes`, whose names only the model can resolve."""
         return DetectOptions(conf=self.conf, iou=self.iou, max_det=self.max_det, agnostic=self.agnostic)
+
+    @property
+    def outputs(self) -> OutputOptions:
+        """Where results go. Raises UsageError for what makes no sense."""
+        split = None if self.split is None else Limit.parse(self.split, option="split")
+        rotate = None if self.jsonl_rotate is None else Limit.parse(self.jsonl_rotate, option="jsonl-rotate")
+        return OutputOptions(
+            save=self.save,
+            annotated=AnnotatedOptions(encoder=cast("Encoder", self.encoder), split=split),
+            jsonl=self.jsonl,
+            lines=JsonLinesOptions(append=self.append, rotate=rotate),
+            coco=self.coco,
+            coco_like=self.coco_like,
+            crops=self.crops,
+            show=self.show,
+            restream=self.restream,
+        )
 
     @property
     def live(self) -> LiveOptions:
@@ -127,7 +175,7 @@ def load(path: Path | None, given: Mapping[str, Any]) -> DetectConfig:
     """
     values = _from_yaml(path) if path is not None else {}
     values |= {key: value for key, value in given.items() if value is not None}
-    return DetectConfig(**_converted(values))
+    return DetectConfig(**_converted(values, str(path)))
 
 
 def _from_yaml(path: Path) -> dict[str, Any]:
@@ -141,7 +189,7 @@ def _from_yaml(path: Path) -> dict[str, Any]:
 
 def _stream(entry: object, where: str) -> StreamConfig:
     data = entry if isinstance(entry, dict) else {"url": entry}
-    values = _converted(_checked(StreamConfig, data, where))
+    values = _converted(_checked(StreamConfig, data, where), where)
     if not str(values.get("url", "")):
         raise ConfigError(f"{where}: no url", expected="an address, a webcam's number, a file or a folder")
     if isinstance(values["url"], str):
@@ -157,11 +205,14 @@ def _checked(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {key: value for key, value in data.items() if value is not None}
 
 
-def _converted(values: dict[str, Any]) -> dict[str, Any]:
+def _converted(values: dict[str, Any], where: str) -> dict[str, Any]:
     if "classes" in values:
         values["classes"] = _classes(values["classes"])
-    if "save" in values:
-        values["save"] = Path(values["save"])
+    for key in ("save", "crops", "coco", "coco_like"):
+        if key in values:
+            values[key] = Path(values[key])
+    if "counting" in values:
+        values["counting"] = CountOptions.from_config(values["counting"], where=where)
     if "roi" in values:
         values["roi"] = _region(values["roi"])
     return values
@@ -175,6 +226,7 @@ _ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "str | int": ((str, int), "text, or a webcam's number"),
     "Path": ((str,), "a path"),
+    "CountOptions": ((dict,), "lines and zones"),
     "Region": ((list,), "[x1, y1, x2, y2]"),
     "tuple[int | str, ...]": ((list, str, int), "a list of class names or ids"),
 }
@@ -187,7 +239,7 @@ def _check_type(kind: type, where: str, key: str, value: object) -> None:
     if value is None and optional:
         return
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        got = None if key == "url" else repr(value)  # which may hold a password
+        got = None if key in ("url", "restream") else repr(value)  # which may hold a password
         raise ConfigError(f"{where}: key {key!r} has a value of the wrong type", got=got, expected=expected)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from rich.progress import TextColumn
 from rich.table import Table
 
 from yolotrt.cli import interrupts, progress_bar
+from yolotrt.counting import Counts, CountStep
 from yolotrt.errors import SourceError
 from yolotrt.pipeline import Stream, StreamState, StreamStatus
 from yolotrt.pipeline.statistics import STAGES, RunStatistics
@@ -164,8 +165,33 @@ def stream_table(statuses: Sequence[StreamStatus], *, running: bool = False) -> 
     return table
 
 
+def counts_of(streams: Sequence[Stream]) -> dict[str, Counts]:
+    """What was counted so far, by the names of those streams that count."""
+    steps = ((stream.name, step) for stream in streams for step in stream.steps)
+    return {name: step.totals for name, step in steps if isinstance(step, CountStep) and step.totals is not None}
+
+
+def _count_lines(counts: Mapping[str, Counts]) -> Iterator[str]:
+    """`gate, line entrance: in 2 car, 1 bus; out none`."""
+
+    def listed(by_class: Mapping[str, int]) -> str:
+        return ", ".join(f"{count:,} {name}" for name, count in by_class.items()) or "none"
+
+    for stream, found in counts.items():
+        for line in found.lines:
+            yield f"{stream}, line {line.name}: in {listed(line.entered)}; out {listed(line.left)}"
+        for zone in found.zones:
+            passed = f"in {listed(zone.entered)}; out {listed(zone.left)}"
+            yield f"{stream}, zone {zone.name}: {passed}; inside at the end {listed(zone.inside)}"
+
+
 def print_summary(
-    statistics: RunStatistics, outputs: list[Path], streams: Sequence[StreamStatus] = (), *, to_stderr: bool
+    statistics: RunStatistics,
+    outputs: list[Path],
+    streams: Sequence[StreamStatus] = (),
+    counts: Mapping[str, Counts] | None = None,
+    *,
+    to_stderr: bool,
 ) -> None:
     """The table of one run, of its streams, what was found, and what was written. Latency is the 95th percentile."""
     table = Table(box=SIMPLE, show_header=False, pad_edge=False)
@@ -186,6 +212,8 @@ def print_summary(
 
     if statistics.classes:
         line("Found: " + ", ".join(f"{count:,} {name}" for name, count in statistics.classes.most_common()))
+    for text in _count_lines(counts or {}):
+        line(text)
     if 0 < len(outputs) <= 3:
         line("Written: " + ", ".join(map(str, outputs)))
     elif outputs:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolotrt.errors import UsageError
 from yolotrt.pipeline import Stream
-from yolotrt.sinks import AnnotatedSink, JsonLinesSink
-from yolotrt.sinks.pictures import Names
 from yolotrt.sources import Source, open_source, open_sources
 
 if TYPE_CHECKING:
     from yolotrt.cli.detect_config import DetectConfig, StreamConfig
     from yolotrt.detector import Detector
-    from yolotrt.sinks import Sink
+    from yolotrt.pipeline.stream import Step
+    from yolotrt.sinks import Outputs, Sink
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,46 +50,38 @@ def open_all(named: tuple[str, ...], options: DetectConfig, stack: contextlib.Ex
     return found
 
 
-def make_streams(opened: list[Opened], detector: Detector, options: DetectConfig) -> list[Stream]:
-    """Streams with their own sinks. Raises UsageError for a class that the model does not have."""
-    names: defaultdict[Path, Names] = defaultdict(Names)  # by folder
+def make_streams(opened: list[Opened], detector: Detector, options: DetectConfig, outputs: Outputs) -> list[Stream]:
+    """Streams with their own steps and sinks. Raises UsageError for a class that the model does not have."""
     return [
         Stream(
             found.source,
-            _own_sinks(found, options, names),
+            _own_sinks(found, outputs),
             name=found.name,
             options=options.frames_of(found.config, detector),
+            steps=_steps(found, options),
         )
         for found in opened
     ]
 
 
-def shared_sinks(opened: list[Opened], options: DetectConfig) -> list[Sink]:
-    """The sinks that get the results of all streams."""
-    if options.jsonl is None:
-        return []
-    return [_json_lines(options.jsonl, opened)]
-
-
-def _own_sinks(found: Opened, options: DetectConfig, names: defaultdict[Path, Names]) -> list[Sink]:
+def _own_sinks(found: Opened, outputs: Outputs) -> list[Sink]:
     config = found.config
-    sinks: list[Sink] = []
-    folder = config.save if config is not None and config.save is not None else options.save
-    if folder is not None:
-        name = config.name if config is not None else None
-        sinks.append(AnnotatedSink(folder, found.source, name=name, names=names[folder.resolve()]))
-    if config is not None and config.jsonl is not None:
-        sinks.append(_json_lines(config.jsonl, [found]))
-    return sinks
+    if config is None:
+        return outputs.of_stream(found.source)
+    return outputs.of_stream(found.source, config.name, save=config.save, crops=config.crops, jsonl=config.jsonl)
 
 
-def _json_lines(target: str, opened: list[Opened]) -> Sink:
-    if target == "-":
-        return JsonLinesSink(None)
-    path = Path(target)
-    if path.resolve() in {p.resolve() for found in opened for p in found.source.paths}:
-        raise UsageError(f"--jsonl {path} is the source itself", expected="another file")
-    return JsonLinesSink(path)
+def _steps(found: Opened, options: DetectConfig) -> list[Step]:
+    """Tracking and counting, where they are asked for. Who counts must track."""
+    counting = (found.config.counting if found.config is not None else None) or options.counting
+    if options.track is None and counting is None:
+        return []
+    from yolotrt.counting import CountStep
+    from yolotrt.tracking import TrackOptions, TrackStep
+
+    track = TrackOptions(tracker=options.track or TrackOptions.tracker)
+    steps: list[Step] = [TrackStep(track, found.source.info_of)]
+    return [*steps, CountStep(counting)] if counting is not None else steps
 
 
 def _refuse_shared_files(own: list[str | None], shared: str | None) -> None:

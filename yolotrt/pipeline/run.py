@@ -89,6 +89,10 @@ class Pipeline:
         """Where each stream stands; from any thread, also before and after the run."""
         return tuple(line.record.snapshot() for line in self._lines)
 
+    def stop(self) -> None:
+        """End the run as if all its streams had ended; from any thread."""
+        self._batcher.cancel()
+
     def run(self) -> RunStatistics:
         """Run until all streams have ended.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,8 @@ class AnnotatedSink(Sink):
         Args:
             source: where the frames come from.
             name: of a live stream, for its files; part of its address by default.
-            names: those that are taken already, where several streams write to one folder.
+            names: those that are taken already, where several streams write to one folder. The copies of files take
+                theirs at once, so that they do not depend on who is faster.
 
         Raises:
             SinkError: the folder cannot be made or written.
@@ -88,6 +90,9 @@ class AnnotatedSink(Sink):
             folder.mkdir(parents=True, exist_ok=True)
         _refuse_own_folder(folder, source.paths)
         self._open: _Recording | None = None
+        self._reserved: defaultdict[str, deque[str]] = defaultdict(deque)  # by path
+        for path in source.paths if names is not None else ():
+            self._reserved[str(path)].append(self._names.free(self._copy_of(str(path))))
 
     def write(self, result: FrameResult) -> None:
         frame = result.frame
@@ -120,9 +125,9 @@ class AnnotatedSink(Sink):
         if streamed:
             name = f"{pictures.safe_name(self._name or info.name.rpartition('/')[2])}-{stamp()}.mp4"
         else:
-            name = Path(frame.source_id).with_suffix(".mp4").name
+            name = self._copy_of(frame.source_id)
         file = VideoFile(
-            self._folder / self._names.free(name),
+            self._target(frame.source_id, name),
             frame.size,
             fps=info.fps,
             time_base=info.time_base,
@@ -145,6 +150,16 @@ class AnnotatedSink(Sink):
             return False
         return split.reached(seconds=frame.timestamp_s - recording.first_s, size=recording.file.size)
 
+    def _copy_of(self, path: str) -> str:
+        """What the copy of a file would be called if that name were free."""
+        if self._source.info_of(path).moving:
+            return Path(path).with_suffix(".mp4").name
+        return pictures.name_for(Path(path).name)
+
+    def _target(self, source_id: str, name: str) -> Path:
+        reserved = self._reserved.get(source_id)
+        return self._folder / (reserved.popleft() if reserved else self._names.free(name))
+
     def _finish(self, *, cut: bool = False) -> None:
         if self._open is not None:
             video, self._open = self._open.file, None
@@ -152,8 +167,8 @@ class AnnotatedSink(Sink):
             self.outputs.append(video.target)
 
     def _save_picture(self, result: FrameResult) -> None:
-        name = pictures.name_for(Path(result.frame.source_id).name)
-        target = self._folder / self._names.free(name)
+        source_id = result.frame.source_id
+        target = self._target(source_id, self._copy_of(source_id))
         pictures.save(target, draw_result(result))
         self.outputs.append(target)
 

@@ -79,6 +79,11 @@ class CocoSink(Sink):
             self._discard()
             raise
 
+    def abort(self) -> None:
+        if not self._names:  # nothing was detected in: an older file is worth more
+            self._discard()
+        super().abort()
+
     def _discard(self) -> None:
         self._ended = True
         self._results.discard()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,15 @@ class CropsSink(Sink):
     without a whole pixel in the picture are left out. `outputs` names the folders, since the files may be many.
     """
 
-    def __init__(self, folder: Path, source: Source, *, name: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, source: Source, *, name: str | None = None, names: pictures.Names | None = None
+    ) -> None:
         """Make the folder.
 
         Args:
             source: where the frames come from.
-            name: that the files begin with, for a stream whose address would make none.
+            name: that the files of a live stream begin with; part of its address by default.
+            names: those that are taken already, where several streams write to one folder.
 
         Raises:
             SinkError: the folder cannot be made or written.
@@ -43,9 +47,14 @@ class CropsSink(Sink):
             raise UsageError(
                 f"{folder} holds the pictures and videos that the crops are cut from", expected="another folder"
             )
-        self._names = pictures.Names()
+        self._names = names or pictures.Names()
         self._video = ("", -1, "")
         self._begun = stamp()
+        # Those of video files at once, so that they do not depend on which stream is faster.
+        self._reserved: defaultdict[str, deque[str]] = defaultdict(deque)
+        for path in map(str, source.paths):
+            if source.info_of(path).moving:
+                self._reserved[path].append(self._names.free(pictures.safe_name(Path(path).stem)))
 
     def write(self, result: FrameResult) -> None:
         stem = self._stem(result)
@@ -66,12 +75,15 @@ class CropsSink(Sink):
     def _stem(self, result: FrameResult) -> str:
         frame = result.frame
         info = self._source.info_of(frame.source_id)
-        plain = pictures.safe_name(self._name or Path(frame.source_id).stem)
+        own = Path(frame.source_id).stem
+        streamed = info.moving and info.kind != "video"
+        plain = pictures.safe_name((self._name if streamed else None) or own)
         if not info.moving:
             return self._names.free(plain)
         source_id, index, stem = self._video
         if source_id != frame.source_id or frame.index <= index:  # the next video, or the same one once more
-            stem = self._names.free(plain if info.kind == "video" else f"{plain}-{self._begun}")
+            reserved = self._reserved.get(frame.source_id)
+            stem = reserved.popleft() if reserved else self._names.free(f"{plain}-{self._begun}" if streamed else plain)
         self._video = (frame.source_id, frame.index, stem)
         return f"{stem}-{frame.index:06d}"
 

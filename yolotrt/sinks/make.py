@@ -1,0 +1,179 @@
+"""The sinks of one run, from options."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from yolotrt.errors import UsageError
+from yolotrt.sinks.annotated import AnnotatedOptions, AnnotatedSink
+from yolotrt.sinks.base import Sink
+from yolotrt.sinks.coco import CocoSink
+from yolotrt.sinks.crops import CropsSink
+from yolotrt.sinks.jsonl import JsonLinesSink
+from yolotrt.sinks.limits import Limit
+from yolotrt.sinks.mjpeg import MjpegSink
+from yolotrt.sinks.pictures import Names
+from yolotrt.sinks.rtsp_push import RtspPushSink
+from yolotrt.sinks.window import WindowSink
+from yolotrt.sources.base import Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonLinesOptions:
+    """How JSON lines are written: see `JsonLinesSink`."""
+
+    append: bool = False
+    rotate: Limit | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where the results of a run go.
+
+    Attributes:
+        save: folder for annotated copies.
+        annotated: how these are written.
+        jsonl: file for one JSON object per frame of all streams; `-` is standard output.
+        lines: how these are written.
+        coco: file for COCO results.
+        coco_like: annotations file whose ids these take.
+        crops: folder for the boxes, cut out.
+        show: in windows on this screen.
+        restream: `http://[HOST]:PORT` to serve, or `rtsp://...` to publish to; it may hold a password.
+    """
+
+    save: Path | None = None
+    annotated: AnnotatedOptions = field(default_factory=AnnotatedOptions)
+    jsonl: str | None = None
+    lines: JsonLinesOptions = field(default_factory=JsonLinesOptions)
+    coco: Path | None = None
+    coco_like: Path | None = None
+    crops: Path | None = None
+    show: bool = False
+    restream: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.jsonl == "-" and self.lines != JsonLinesOptions():
+            raise UsageError("--append and --jsonl-rotate need a file", got="--jsonl -")
+        if self.coco_like is not None and self.coco is None:
+            raise UsageError("--coco-like takes the ids for --coco, which is not given")
+        if self.restream is not None and not self.restream.startswith(("rtsp://", "rtsps://")):
+            _http_address(self.restream)
+
+
+class Outputs:
+    """Makes the sinks of one run. A context manager: at its end, those that no run has closed give up.
+
+    Args:
+        options: where results go.
+        sources: of all streams; no output takes the place of a file of theirs.
+        several: whether there is more than one stream.
+    """
+
+    def __init__(self, options: OutputOptions, sources: Sequence[Source], *, several: bool = False) -> None:
+        self._options, self._sources, self._several = options, tuple(sources), several
+        self._names: defaultdict[Path, Names] = defaultdict(Names)  # by folder
+        self._made: list[Sink] = []
+        self.addresses: list[str] = []
+        """Where the streams can be looked at."""
+
+    def of_stream(
+        self,
+        source: Source,
+        name: str | None = None,
+        *,
+        save: Path | None = None,
+        crops: Path | None = None,
+        jsonl: str | None = None,
+    ) -> list[Sink]:
+        """The sinks of one stream alone.
+
+        Args:
+            name: that the files of a live stream begin with; part of its address by default.
+            save, crops: in place of those of all streams.
+            jsonl: the file of this stream, beside the one of all.
+
+        Raises:
+            SinkError: something cannot be written.
+            UsageError: an output would replace an input.
+            MissingExtraError: an optional package is not installed.
+        """
+        made: list[Sink] = []
+        folder = save or self._options.save
+        if folder is not None:
+            names = self._names[folder.resolve()]
+            made.append(self._keep(AnnotatedSink(folder, source, self._options.annotated, name=name, names=names)))
+        folder = crops or self._options.crops
+        if folder is not None:
+            names = self._names[folder.resolve()]
+            made.append(self._keep(CropsSink(folder, source, name=name, names=names)))
+        if jsonl is not None:
+            made.append(self._keep(self._json_lines(jsonl)))
+        return made
+
+    def shared(self, on_closed: Callable[[], None]) -> list[Sink]:
+        """The sinks that get the results of all streams; raises as `of_stream`.
+
+        Args:
+            on_closed: called, in any thread, when the user has closed a window.
+        """
+        made: list[Sink] = []
+        options = self._options
+        if options.coco is not None:
+            made.append(self._keep(CocoSink(self._allowed(options.coco, "--coco"), like=options.coco_like)))
+        if options.restream is not None:
+            made.append(self._keep(self._restream(options.restream)))
+        if options.show:
+            made.append(self._keep(WindowSink(on_closed)))
+        if options.jsonl is not None:  # the last one, since it empties an older file
+            made.append(self._keep(self._json_lines(options.jsonl)))
+        return made
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sink in self._made:
+            sink.abort()
+
+    def _keep(self, sink: Sink) -> Sink:
+        self._made.append(sink)
+        return sink
+
+    def _json_lines(self, target: str) -> Sink:
+        if target == "-":
+            return JsonLinesSink(None)
+        lines = self._options.lines
+        return JsonLinesSink(self._allowed(Path(target), "--jsonl"), append=lines.append, rotate=lines.rotate)
+
+    def _restream(self, url: str) -> Sink:
+        if url.startswith("http://"):
+            sink = MjpegSink(_http_address(url))
+            self.addresses.append(sink.url)
+            return sink
+        return RtspPushSink(url, several=self._several, encoder=self._options.annotated.encoder)
+
+    def _allowed(self, target: Path, option: str) -> Path:
+        if target.resolve() in {path.resolve() for source in self._sources for path in source.paths}:
+            raise UsageError(f"{option} {target} is the source itself", expected="another file")
+        return target
+
+
+def _http_address(url: str) -> tuple[str, int]:
+    """(host, port) of `http://[HOST]:PORT`; this machine alone where no host is named."""
+    found = re.fullmatch(r"http://(\[[0-9a-fA-F:.]+\]|[^\[\]:/@]*):(\d{1,5})/?", url)
+    if found is None or int(found[2]) > 65_535:
+        # Not the address itself, which may hold a password.
+        raise UsageError("option restream is no address", expected="http://:PORT, http://HOST:PORT or rtsp://HOST/PATH")
+    return found[1].strip("[]") or "127.0.0.1", int(found[2])
