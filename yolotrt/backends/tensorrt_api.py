@@ -176,7 +176,17 @@ class OnnxParser(Protocol):
     def get_error(self, index: int) -> ParserError: ...
 
 
+class IProfiler(Protocol):
+    """Is told the time of each layer."""
+
+    def __init__(self) -> None: ...
+
+    def report_layer_time(self, layer_name: str, ms: float) -> None: ...
+
+
 class IExecutionContext(Protocol):
+    profiler: IProfiler
+
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool: ...
 
     def set_tensor_address(self, name: str, memory: int) -> bool: ...
@@ -273,8 +283,9 @@ class TensorRT(Protocol):
     Runtime: type[_Runtime]
     Refitter: type[_Refitter]
     OnnxParserRefitter: type[_OnnxParserRefitter]
-    # A base class; `Any` because a class cannot derive from a variable's type.
+    # Base classes; `Any` because a class cannot derive from a variable's type.
     ILogger: Any
+    IProfiler: Any
     # Enums.
     BuilderFlag: type[_BuilderFlag]
     NetworkDefinitionCreationFlag: type[_NetworkDefinitionCreationFlag]

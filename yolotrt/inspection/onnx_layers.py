@@ -63,7 +63,7 @@ class _Graph:
         constants = [node for node in model.graph.node if node.op_type == "Constant"]
         self.weights |= {n.output[0]: a.t for n in constants for a in n.attribute if a.name == "value"}
         self.maker = {name: node for node in model.graph.node for name in node.output}
-        self.types, self.shapes = _tensors(model, imgsz)
+        self.types, self.shapes = tensor_types(model, imgsz)
         self.dequantized: dict[str, str] = {}
         self._find_dequantized(model.graph.node)
         pictures = [v for v in model.graph.input if v.name not in self.weights]
@@ -153,7 +153,9 @@ class _Graph:
         return 2 * prod(shape) * prod(weight.dims[1:])
 
 
-def _tensors(model: onnx.ModelProto, imgsz: tuple[int, int]) -> tuple[Mapping[str, str], Mapping[str, tuple[int, ...]]]:
+def tensor_types(
+    model: onnx.ModelProto, imgsz: tuple[int, int]
+) -> tuple[Mapping[str, str], Mapping[str, tuple[int, ...]]]:
     """The type name and, where it is known, the shape of every tensor: of one picture of `imgsz` where it is open."""
     import onnx
 

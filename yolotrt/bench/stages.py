@@ -1,0 +1,140 @@
+"""What of a detector is timed: the model alone, a picture to its boxes, and many pictures in batches."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from yolotrt.bench.pictures import frames_of
+from yolotrt.bench.timing import Parts, Stage, timed
+from yolotrt.detector import Detector
+from yolotrt.errors import UsageError
+from yolotrt.model_files import ModelFiles
+from yolotrt.preprocess.letterbox_cpu import geometry_for, letterbox
+from yolotrt.types import Batch, Frame, ImageU8
+
+ENGINE = "engine alone"
+ENGINE_ON_DEVICE = "engine alone, on the GPU's clock"
+HOST_TO_BOXES = "host to boxes"
+STREAM = "stream"
+_FEW = 16
+_STREAM_S = 0.5
+_MOST = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is timed.
+
+    Attributes:
+        stages: in the order of their rows.
+        batch: pictures of one inference of `ENGINE` and `STREAM`.
+        streamed: pictures of one call of `STREAM`.
+    """
+
+    stages: Sequence[Stage]
+    batch: int
+    streamed: int
+
+
+@contextlib.contextmanager
+def plan_stages(
+    detector: Detector, files: ModelFiles, pictures: Sequence[ImageU8], *, batch: int | None
+) -> Iterator[Plan]:
+    """The stages of a detector; what belongs to them is freed at the end of the block.
+
+    Args:
+        detector: is used by nothing else meanwhile.
+        files: of its model.
+        pictures: one stage `HOST_TO_BOXES` for each size; all go through the stream.
+        batch: see `Plan`; None takes the size that the model is tuned for.
+
+    Raises:
+        UsageError: a batch that the model does not take.
+    """
+    size = _batch_size(detector, batch)
+    prepared = model_input(detector, pictures[0], size)
+    stages = [Stage(name=ENGINE, run=timed(ENGINE, lambda: detector.backend.infer(prepared)), pictures=size)]
+    with contextlib.ExitStack() as opened:
+        if detector.info.backend == "tensorrt" and files.plan is not None:
+            from yolotrt.bench.plan_runner import PlanRunner
+
+            runner = opened.enter_context(PlanRunner.open(files.plan, device=device_index(detector.info.device)))
+            runner.load(prepared.images)
+            stages.append(Stage(name=ENGINE_ON_DEVICE, run=lambda: {ENGINE_ON_DEVICE: runner.run()}, pictures=size))
+        by_size = {picture.shape: picture for picture in pictures}
+        stages += [_host_to_boxes(detector, picture, alone=len(by_size) == 1) for picture in by_size.values()]
+        stream, streamed = _stream(detector, frames_of(pictures), size)
+        yield Plan(stages=[*stages, stream], batch=size, streamed=streamed)
+
+
+def model_input(detector: Detector, picture: ImageU8, batch: int) -> Batch:
+    """A batch of one picture, repeated, as the model takes it."""
+    return letterbox([picture] * batch, detector.spec)
+
+
+def device_index(device: str) -> int:
+    """The number in `cuda:0 (NVIDIA H200)`."""
+    return int(device.partition(":")[2].partition(" ")[0])
+
+
+def _batch_size(detector: Detector, asked: int | None) -> int:
+    sizes = detector.spec.batch
+    if asked is None:
+        return sizes.opt
+    if not sizes.min <= asked <= sizes.max:
+        raise UsageError(
+            "option batch is out of range",
+            got=asked,
+            expected=f"{sizes.min} to {sizes.max}, as this model takes",
+            remedy="Export with --batch or --batch-range for other sizes.",
+        )
+    return asked
+
+
+def _host_to_boxes(detector: Detector, picture: ImageU8, *, alone: bool) -> Stage:
+    """One picture in host memory to its boxes, with the parts of the call as the detector accounts for them."""
+    (frame,) = frames_of([picture])
+    height, width = frame.size
+    name = HOST_TO_BOXES if alone else f"{HOST_TO_BOXES}, {width} x {height}"
+
+    def run() -> Parts:
+        started = time.perf_counter()
+        (result,) = detector.detect_frames([frame])
+        whole = time.perf_counter() - started
+        seconds = result.seconds
+        return {
+            name: whole,
+            f"{name}: before": seconds.preprocess,
+            f"{name}: inference": seconds.inference,
+            f"{name}: after": seconds.postprocess,
+            f"{name}: around the inference": whole - seconds.inference,
+        }
+
+    return Stage(name=name, run=run)
+
+
+def _stream(detector: Detector, frames: Sequence[Frame], batch: int) -> tuple[Stage, int]:
+    """Many pictures in batches, as many batches at a time as the back-end runs; a call lasts about half a second."""
+    sizes = {geometry_for(frame.pixels, detector.spec).input_size for frame in frames}
+    # Pictures of several input sizes cannot share a batch.
+    chosen = frames if len(sizes) == 1 else frames[:1]
+
+    def batches(count: int) -> Iterator[list[Frame]]:
+        for start in range(0, count, batch):
+            yield [chosen[i % len(chosen)] for i in range(start, start + batch)]
+
+    def stream(count: int) -> float:
+        started = time.perf_counter()
+        for _ in detector.detect_batches(batches(count)):
+            pass
+        return (time.perf_counter() - started) / count
+
+    few = -(-_FEW // batch) * batch
+    stream(few)
+    per_picture = stream(few)
+    count = min(max(int(_STREAM_S / per_picture), few), _MOST)
+    count = -(-count // batch) * batch
+    return Stage(name=STREAM, run=lambda: {STREAM: stream(count)}, pictures=count), count
