@@ -66,6 +66,17 @@ def test_a_playlist_with_an_end(address: str, tmp_path: Path) -> None:
     assert len(list(NetworkSource(f"{address}/index.m3u8"))) == 60
 
 
+def test_a_live_playlist_is_shown_in_its_own_time(address: str, tmp_path: Path) -> None:
+    muxer = {"hls_time": "1", "hls_flags": "omit_endlist", "hls_list_size": "0"}
+    write_video(tmp_path / "index.m3u8", moving_box(75), muxer=muxer, encoder={"g": "25"})
+    source = NetworkSource(f"{address}/index.m3u8")
+    with watched(source) as seen:
+        wait_until(lambda: seen.frames, 8)
+        time.sleep(1.2)
+        assert 20 < len(seen.frames) < 45
+    assert source.info.live
+
+
 def test_motion_jpeg(address: str) -> None:
     source = NetworkSource(f"{address}/mjpeg")
     with watched(source) as seen:

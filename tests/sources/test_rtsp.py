@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.lossy_relay import lossy_relay
-from tests.support.rtsp import RtspStream, free_port, rtsp_server, wait_until
+from tests.support.rtsp import RtspStream, burned_in_age_s, free_port, rtsp_server, wait_until
 from tests.support.watched import Watched, watched
 from yolotrt.sources import LiveOptions, NetworkSource, StreamState
 from yolotrt.sources.live import Transport
@@ -151,4 +151,35 @@ def test_a_picture_size_that_changes() -> None:
         wait_until(lambda: seen.frames and seen.frames[-1].size == stream.small, 8)
         _frames_come(seen)
     assert [f.size for f in seen.frames if f.size not in (stream.size, stream.small)] == []
+    assert seen.told == []
+
+
+def test_a_reader_that_is_too_slow_jumps_ahead() -> None:
+    ages: list[float] = []
+
+    class Slow(Watched):
+        """Takes a fifth of a second for each of 15 pictures a second, as a decoder without enough cores does."""
+
+        def wants(self, index: int, timestamp_s: float) -> bool:
+            time.sleep(0.2)
+            return True
+
+        def late(self) -> None:
+            self.lates += 1
+
+        lates = 0
+
+    with rtsp_server(RtspStream()) as server:
+        seen = Slow(NetworkSource(server.url(), options=LiveOptions(max_latency_s=0.5)))
+        seen.start()
+        try:
+            while len(ages) < 40:
+                have = len(seen.frames)
+                wait_until(lambda have=have: len(seen.frames) > have, 5)
+                assert seen.newest is not None
+                ages.append(burned_in_age_s(seen.newest.pixels))
+        finally:
+            seen.stop()
+    assert seen.lates > 20
+    assert max(ages[10:]) < 4, "without jumps it would be 5 s behind by now"
     assert seen.told == []
