@@ -113,7 +113,7 @@ def _above(confidence: Float32Array, conf: float) -> Int64Array:
     """Indices with a confidence above `conf`. NaN compares false with everything, so it has to be looked for."""
     # The maximum of anything with NaN is NaN: one pass, at a tenth of the cost of isfinite().all().
     if confidence.size and not np.isfinite(confidence.max()):
-        raise _non_finite()
+        raise non_finite()
     return np.flatnonzero(confidence > np.float32(conf))
 
 
@@ -126,7 +126,7 @@ def _every_class(scores: Float32Array, conf: float) -> tuple[Int64Array, Int64Ar
 def _filter(candidates: Candidates, options: DetectOptions) -> Candidates:
     xyxy, confidence, class_id = candidates
     if not np.isfinite(xyxy).all():
-        raise _non_finite()
+        raise non_finite()
     if options.classes is not None:
         chosen: npt.NDArray[np.intp] = np.flatnonzero(np.isin(class_id, options.classes))
         xyxy, confidence, class_id = xyxy[chosen], confidence[chosen], class_id[chosen]
@@ -142,7 +142,7 @@ def _corners(cxcywh: Float32Array) -> Float32Array:
     return np.concatenate((cxcywh[:, :2] - half, cxcywh[:, :2] + half), axis=1)
 
 
-def _non_finite() -> NonFiniteOutputError:
+def non_finite() -> NonFiniteOutputError:
     return NonFiniteOutputError(
         "the model's output holds NaN or infinity",
         expected="finite numbers",

@@ -1,0 +1,136 @@
+"""A `Machine` without a GPU: kernels run as host code, memory is the host's. Work is done at once."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.support.cuda_host.build import run
+from yolotrt.cuda.kernel_source import KernelSource
+from yolotrt.cuda.machine import Dim, Kernel, Recording
+from yolotrt.errors import CudaError
+
+Step = Callable[[], None]
+
+
+class HostMemory:
+    """Zeroed and aligned to 256 bytes."""
+
+    def __init__(self, size: int, machine: HostMachine) -> None:
+        self.size, self._machine = size, machine
+        whole = np.zeros(size + 256, np.uint8)
+        start = -whole.ctypes.data % 256
+        self.array = whole[start : start + size]
+        self.address = self.array.ctypes.data
+        machine.open += 1
+
+    def close(self) -> None:
+        self._machine.open -= 1
+
+
+@dataclass(frozen=True)
+class HostKernel:
+    source: KernelSource
+    name: str
+
+
+@dataclass
+class HostRecording:
+    steps: list[Step] = field(default_factory=list)
+
+    def close(self) -> None:
+        self.steps.clear()
+
+
+class HostQueue:
+    handle = 0
+
+    def __init__(self, machine: HostMachine) -> None:
+        self._machine = machine
+        self._recording: HostRecording | None = None
+        machine.open += 1
+
+    def do(self, step: Step) -> None:
+        """Queue anything: now, or as part of what is recorded."""
+        if self._recording is not None:
+            self._recording.steps.append(step)
+        else:
+            step()
+
+    def copy(self, to: int, source: int, size: int) -> None:
+        def step() -> None:
+            ctypes.memmove(to, source, size)
+
+        self.do(step)
+
+    def launch(self, kernel: Kernel, grid: Dim, block: Dim, arguments: npt.NDArray[Any]) -> None:
+        assert isinstance(kernel, HostKernel)
+        copied = arguments.copy()
+        self.do(lambda: run(kernel.source, kernel.name, grid, block, copied, backwards=self._machine.backwards))
+
+    def record(self, work: Callable[[], None]) -> HostRecording:
+        assert self._recording is None
+        recording = self._recording = HostRecording()
+        try:
+            work()
+        finally:
+            self._recording = None
+        return recording
+
+    def replay(self, recording: Recording) -> None:
+        assert isinstance(recording, HostRecording)
+        self._machine.replays += 1
+        for step in recording.steps:
+            step()
+
+    def wait(self) -> None:
+        assert self._recording is None, "a queue that records must not be waited for"
+        if self._machine.fails:
+            raise CudaError("work on the GPU failed: CUDA_ERROR_LAUNCH_FAILED")
+
+    def close(self) -> None:
+        self._machine.open -= 1
+
+
+class HostMachine:
+    """Counts what is open, can run out of memory and can fail.
+
+    Attributes:
+        memory: bytes that can be allocated in one piece.
+        backwards: threads of a block run from the last to the first.
+        fails: waiting raises, as after a kernel that crashed.
+        pinned: pretend that every address of the host is pinned.
+        open: memories and queues that are not closed yet.
+        replays: recordings that were run.
+    """
+
+    def __init__(self, *, memory: int = 2**40, backwards: bool = False) -> None:
+        self.memory, self.backwards, self.fails, self.pinned = memory, backwards, False, False
+        self.open = self.replays = 0
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        yield
+
+    def allocate(self, size: int) -> HostMemory:
+        if size > self.memory:
+            raise CudaError(f"{size / 2**20:.1f} MiB of GPU memory cannot be allocated: out of GPU memory")
+        return HostMemory(size, self)
+
+    def pin(self, size: int) -> HostMemory:
+        return self.allocate(size)
+
+    def queue(self) -> HostQueue:
+        return HostQueue(self)
+
+    def kernel(self, source: KernelSource, name: str) -> HostKernel:
+        return HostKernel(source, name)
+
+    def is_pinned(self, address: int) -> bool:
+        return self.pinned
