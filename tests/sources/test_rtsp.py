@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import time
 
+import av
 import numpy as np
 import pytest
 
@@ -143,6 +145,20 @@ def test_lost_packets() -> None:
             wait_until(lambda: len(seen.since(started)) > 60, 8)
     assert relay.lost > 2
     assert seen.told == [], "the connection holds"
+
+
+def test_a_connection_leaves_nothing_to_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with rtsp_server(RtspStream()) as server:
+            for _ in range(3):
+                with watched(NetworkSource(server.url())) as seen:
+                    _frames_come(seen)
+        held = [o for o in gc.get_objects() if isinstance(o, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert held == []
 
 
 def test_a_picture_size_that_changes() -> None:

@@ -8,7 +8,7 @@ import errno
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from yolotrt.errors import MissingExtraError
 from yolotrt.sources.address import scheme_of, without_credentials
@@ -19,6 +19,7 @@ from yolotrt.sources.pixels import Converter
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 _TRANSPORTS = {"auto": ("tcp", "udp"), "tcp": ("tcp",), "udp": ("udp", "tcp")}
@@ -75,17 +76,15 @@ class NetworkSource(LiveSource):
             stream = next((s for s in container.streams.video), None)
             if stream is None:
                 raise LostError(f"{self.info.name}: the stream has no video", hopeless=True)
-            # FFmpeg's frame threads would each hold a picture back.
-            stream.thread_type = "SLICE" if self.info.live else "AUTO"
             self._connected((stream.height, stream.width) if stream.width else None, stream.average_rate)
             yield from self._read(container, stream)
 
     def _read(self, container: InputContainer, stream: VideoStream) -> Iterator[Shot]:
-        to_bgr = Converter()
+        to_bgr, decoder = Converter(mirrored=False), _decoder(stream, "SLICE" if self.info.live else "AUTO")
         pace = _Pace() if self.info.live and container.format.name == "hls" else None
         for packet in self._packets(container, stream):
             received, started = time.monotonic(), time.perf_counter()
-            frames, whole = _decoded(packet)
+            frames, whole = _decoded(decoder, packet)
             if not whole:
                 self.watcher.corrupt()
             spent = time.perf_counter() - started
@@ -218,12 +217,30 @@ class _Pace:
         return max(camera_s + self._offset - now, 0.0)
 
 
-def _decoded(packet: av.Packet[Any]) -> tuple[list[av.VideoFrame], bool]:
+def _decoder(stream: VideoStream, threads: str) -> VideoCodecContext:
+    """A decoder of its own for a stream.
+
+    PyAV ties a container and its streams to each other, so that with each lost connection a decoder and all its
+    pictures would stay in memory until Python's garbage collector comes by. With frame threads, FFmpeg would hold back
+    a picture for each.
+    """
+    import av
+
+    known = stream.codec_context
+    decoder = cast("VideoCodecContext", av.CodecContext.create(known.name, "r"))
+    decoder.extradata = known.extradata
+    if stream.width:
+        decoder.width, decoder.height = stream.width, stream.height
+    decoder.thread_type = threads
+    return decoder
+
+
+def _decoded(decoder: VideoCodecContext, packet: av.Packet[Any]) -> tuple[list[av.VideoFrame], bool]:
     """The frames that a packet completes, and whether nothing was wrong with it."""
     import av
 
     try:
-        frames = packet.decode()
+        frames = decoder.decode(packet)
     except av.FFmpegError:
         return [], False
     return frames, not (packet.is_corrupt or any(frame.is_corrupt for frame in frames))

@@ -43,13 +43,17 @@ class Orientation:
 
 
 class Converter:
-    """Turns the decoded frames of one stream into pictures as they are shown."""
+    """Turns the decoded frames of one stream into pictures as they are shown.
 
-    def __init__(self) -> None:
+    Args:
+        mirrored: look for a display matrix that mirrors without a rotation, too, as files of front cameras have it.
+    """
+
+    def __init__(self, *, mirrored: bool = True) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
-        self._rotation: int | None = None
+        self._rotation = None if mirrored else 0
         self._orientation = Orientation()
 
     def __call__(self, frame: av.VideoFrame) -> ImageU8:
