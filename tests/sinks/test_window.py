@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
-import cv2
 import pytest
 
 from tests.support.media import picture
 from tests.support.results import frame_result
+from tests.support.screen import screen  # noqa: F401 (a fixture)
 from yolotrt.errors import SinkError
 from yolotrt.sinks import WindowSink
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="screens are found by DISPLAY there")
-HAS_WINDOWS = "GUI:                           NONE" not in cv2.getBuildInformation()
 
 
 @linux
@@ -39,25 +34,7 @@ def test_with_a_screen_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "yolotrt-child" not in [t.name for t in threading.enumerate()]
 
 
-@pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The DISPLAY of a screen in memory."""
-    if not shutil.which("Xvfb") or not HAS_WINDOWS:
-        pytest.skip("needs Xvfb and an OpenCV with windows")
-    read, write = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "800x600x24"], pass_fds=[write], stderr=subprocess.DEVNULL
-    )
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        display = f":{pipe.readline().strip()}"
-    monkeypatch.setenv("DISPLAY", display)
-    yield display
-    server.kill()
-    server.wait()
-
-
-def test_streams_are_shown_until_the_end(screen: str) -> None:
+def test_streams_are_shown_until_the_end(screen: str) -> None:  # noqa: F811
     closed: list[bool] = []
     sink = WindowSink(lambda: closed.append(True))
     for index in range(20):
@@ -70,7 +47,7 @@ def test_streams_are_shown_until_the_end(screen: str) -> None:
     assert not {"yolotrt-child", "yolotrt-window"} & {t.name for t in threading.enumerate()}
 
 
-def test_a_window_that_goes_away_ends_the_showing(screen: str) -> None:
+def test_a_window_that_goes_away_ends_the_showing(screen: str) -> None:  # noqa: F811
     closed = threading.Event()
     sink = WindowSink(closed.set)
     sink.write(frame_result(picture((96, 128)), "a"))
