@@ -1,0 +1,194 @@
+"""`yolotrt detect`: where results can go besides annotated copies and JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.support.command_line import CommandLine, Outcome
+from tests.support.media import moving_box, picture, video_times, write_video
+from tests.support.tiny_models import tiny_yolo
+from yolotrt import cli
+
+MODEL = ("--model", "tiny.onnx", "--backend", "onnxruntime")
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a model, a picture and a video of a red box that moves to the right."""
+    tiny_yolo(tmp_path / "tiny.onnx")
+    cv2.imwrite(str(tmp_path / "red.png"), picture())
+    write_video(tmp_path / "video.mp4", moving_box(80))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(monkeypatch, capfd)
+
+
+def _detect(run: CommandLine, *arguments: str) -> Outcome:
+    outcome = run("detect", *MODEL, *arguments)
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+COUNTING = """
+counting:
+  lines:
+    gate: [[0.5, 1.0], [0.5, 0.0]]
+  zones:
+    right: [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]
+"""
+
+
+def test_tracks_and_counts(run: CommandLine, work: Path) -> None:
+    pytest.importorskip("trackers")
+    # The tiny model finds boxes in places 32 pixels apart: one red box that goes from place to place.
+    ways = [picture((96, 128), box=(x, 16, x + 36, 56)) for x in (0, 30, 62, 92) for _ in range(2)]
+    write_video(work / "video.mp4", ways)
+    (work / "count.yaml").write_text(COUNTING)
+    found = _detect(run, "video.mp4", "--config", "count.yaml", "--jsonl", "a.jsonl", "--save", "out", "--json")
+    lines = [json.loads(line) for line in (work / "a.jsonl").read_text().splitlines()]
+    assert [box["tracker_id"] for line in lines for box in line["boxes"]] == [None, *[1] * 7]
+    counts = json.loads(found.out)["counts"]["video.mp4"]
+    assert counts == lines[-1]["counts"]
+    # The box goes to the right: seen from below, out of the left side; and into the zone there.
+    assert counts["lines"]["gate"] == {"in": {}, "out": {"red": 1}}
+    assert counts["zones"]["right"] == {"inside": {"red": 1}, "in": {"red": 1}, "out": {}}
+    assert len(video_times(work / "out" / "video.mp4")) == 8
+    again = _detect(run, "video.mp4", "--config", "count.yaml", "--jsonl", "b.jsonl")
+    assert (work / "a.jsonl").read_bytes() == (work / "b.jsonl").read_bytes()
+    assert re.search(r"video.mp4, line gate: in none; out 1 red", again.out)
+    assert "video.mp4, zone right: in" in again.out
+
+
+def test_tracks_alone(run: CommandLine, work: Path) -> None:
+    pytest.importorskip("trackers")
+    _detect(run, "video.mp4", "--track", "bytetrack", "--jsonl", "a.jsonl")
+    last = json.loads((work / "a.jsonl").read_text().splitlines()[-1])
+    assert last["boxes"][0]["tracker_id"] >= 1
+    assert "counts" not in last
+
+
+def test_coco_crops_and_lines(run: CommandLine, work: Path) -> None:
+    for _ in range(2):
+        _detect(run, "red.png", "--coco", "r.json", "--crops", "crops", "--jsonl", "a.jsonl", "--append")
+    results = json.loads((work / "r.json").read_text())
+    assert {r["image_id"] for r in results} == {1}
+    assert len(list((work / "crops" / "red").iterdir())) == len(results)
+    assert len((work / "a.jsonl").read_text().splitlines()) == 2
+    written = _detect(run, "video.mp4", "--jsonl", "b.jsonl", "--jsonl-rotate", "2KB").out
+    assert len(list(work.glob("b*.jsonl"))) > 2
+    assert "files in" in written
+
+
+@pytest.fixture
+def running(work: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """A run over a long video, with the addresses of its metrics and of its streams."""
+    pytest.importorskip("prometheus_client")
+    write_video(work / "long.mp4", moving_box(5000, (240, 320)), encoder={"preset": "ultrafast"})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yolotrt", "detect", "long.mp4", *MODEL, "--metrics", "0", "--restream", "http://:0"],
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    found = {}
+    for line in process.stderr:
+        name, _, url = line.strip().partition(": ")
+        found[name] = url
+        if {"Metrics", "Streams"} <= set(found):
+            break
+    yield process, found["Metrics"], found["Streams"]
+    process.kill()
+    process.communicate()
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        data: bytes = answer.read()
+        return data
+
+
+def test_metrics_and_pictures_of_a_run(running: tuple[subprocess.Popen[str], str, str]) -> None:
+    process, metrics, streams = running
+    processed: list[float] = []
+    deadline = time.monotonic() + 30
+    while len(set(processed)) < 3 and time.monotonic() < deadline:
+        text = _get(metrics).decode()
+        match = re.search(r'^yolotrt_frames_processed_total\{stream="long.mp4"\} (\S+)$', text, re.M)
+        assert match is not None
+        processed.append(float(match[1]))
+        time.sleep(0.05)
+    assert processed == sorted(processed)
+    assert processed[-1] > 0
+    assert 'yolotrt_stream_state{state="live",stream="long.mp4"} 1.0' in text
+    assert _get(streams + "long.mp4.jpg").startswith(b"\xff\xd8")
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=20)
+    assert time.monotonic() - started < 2
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+_WRONG = [
+    (["--split", "10"], 2, "option split is neither a time nor a size, got '10'"),
+    (["--jsonl-rotate", "often", "--jsonl", "a"], 2, "option jsonl-rotate is neither"),
+    (["--append", "--jsonl", "-"], 2, "--append and --jsonl-rotate need a file"),
+    (["--encoder", "h265"], 2, "option encoder is unknown, got h265"),
+    (["--coco-like", "a.json"], 2, "--coco-like takes the ids for --coco"),
+    (["--coco", "a.json", "--coco-like", "none.json"], 2, "none.json: cannot read the annotations"),
+    (["--coco", "red.png"], 2, "--coco red.png is the source itself"),
+    (["--coco", "tiny.onnx/a.json"], 1, "a file stands where a folder is needed"),
+    (["--crops", "."], 2, ". holds the pictures and videos that the crops are cut from"),
+    (["--crops", "tiny.onnx"], 1, "a file stands where a folder is needed"),
+    (["--restream", "8080"], 2, "option restream is no address"),
+    (["--restream", "http://me:secret@host:1"], 2, "option restream is no address"),
+    (["--restream", "http://192.0.2.1:8080"], 1, "cannot serve pictures at 192.0.2.1:8080"),
+    (["--metrics", "metrics"], 2, "option metrics is no port, got 'metrics'"),
+    (["--metrics", "192.0.2.1:9100"], 1, "cannot serve metrics at 192.0.2.1:9100"),
+    (["--track", "deepsort"], 2, "option track is unknown, got deepsort, expected bytetrack"),
+    (["--config", "count.yaml"], 2, "count.yaml: counting: line 'gate' has 1 points"),
+    (["--jsonl", "red.json"], 2, "holds something other than JSON lines"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), _WRONG, ids=[" ".join(a) for a, _, _ in _WRONG])
+def test_wrong_calls(run: CommandLine, work: Path, arguments: list[str], code: int, message: str) -> None:
+    pytest.importorskip("prometheus_client")
+    (work / "count.yaml").write_text("counting: {lines: {gate: [[0, 0]]}}\n")
+    (work / "red.json").write_text("[]\n")
+    before = sorted(p.name for p in work.iterdir())
+    outcome = run("detect", "red.png", *MODEL, *arguments, *(["--append"] if "red.json" in arguments else []))
+    lines = [line for line in outcome.err.splitlines() if not line.startswith("Model: ")]
+    assert (outcome.code, outcome.out) == (code, "")
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("Error: ")
+    assert message in lines[0]
+    assert "secret" not in lines[0]
+    assert sorted(p.name for p in work.iterdir()) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="screens are found by DISPLAY there")
+def test_show_without_a_screen(run: CommandLine, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    outcome = run("detect", "red.png", *MODEL, "--show")
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-1].startswith("Error: no window can be opened: there is no screen")
