@@ -10,7 +10,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-_extras="export,rtx,openvino,video,supervision,track,metrics,dev"
+_extras="export,rtx,openvino,video,supervision,track,metrics,loadgen,dev"
 
 _fail() {
     echo "error: $*" >&2

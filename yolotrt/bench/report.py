@@ -1,0 +1,86 @@
+"""What a measurement found, as data. `view` shows it, `BenchResult.to_dict` is what `--json` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yolotrt.backends.base import BackendInfo
+from yolotrt.bench.loadgen import ScenarioResult
+from yolotrt.bench.machine import Load, Machine
+from yolotrt.bench.roofline import Roof
+from yolotrt.bench.start import Start
+from yolotrt.bench.timing import Summary
+from yolotrt.bench.versus import Race
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResult:
+    """One measurement.
+
+    Attributes:
+        model: as it was asked for.
+        info: what ran it.
+        machine: what it ran on.
+        load: how busy that was.
+        threads: that were asked for; 0 stands for one per physical core.
+        batch: pictures of one inference of the engine alone and of the stream.
+        streamed: pictures of one call of the stream.
+        picture: (height, width) of each picture size that was detected in, in pixels.
+        parts: times by part, in milliseconds; of the stream, per picture.
+        starts: fresh processes.
+        peak_mib: most memory of a fresh process until its first boxes; None where unknown or not measured.
+        device_mib: memory of the GPU that one takes; None without a GPU.
+        roof: of the engine alone; None where there is no ONNX file to count in.
+        races: against another library, by case.
+        scenarios: LoadGen's.
+        notes: what a reader must know of the figures.
+    """
+
+    model: Path
+    info: BackendInfo
+    machine: Machine
+    load: Load
+    threads: int
+    batch: int
+    streamed: int = 0
+    picture: Sequence[tuple[int, int]] = ()
+    parts: Mapping[str, Summary] = field(default_factory=dict)
+    starts: Sequence[Start] = ()
+    peak_mib: float | None = None
+    device_mib: float | None = None
+    roof: Roof | None = None
+    races: Sequence[Race] = ()
+    scenarios: Sequence[ScenarioResult] = ()
+    notes: Sequence[str] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form: times in milliseconds, starts in seconds."""
+        data: dict[str, Any] = _plain(dataclasses.asdict(dataclasses.replace(self, races=(), roof=None)))
+        data["load"]["busy"] = self.load.busy
+        if self.roof is not None:
+            data["roof"] = {**_plain(dataclasses.asdict(self.roof)), "share": self.roof.share}
+        data["races"] = [_race(race) for race in self.races]
+        return data
+
+
+def _race(race: Race) -> dict[str, Any]:
+    return {
+        "title": race.case.title,
+        "rounds": race.rounds,
+        "milliseconds": {name: race.milliseconds(name) for name in race.rows},
+        "ratios": {what: dataclasses.asdict(ratio) for what, ratio in race.ratios().items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
