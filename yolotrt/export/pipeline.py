@@ -139,39 +139,75 @@ def _export(
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(staging(paths))
-        report = older.report if older is not None and has_onnx else None
-        accepted = True
         if older is not None and has_onnx:
             log.reused("onnx", f"{paths.onnx} is unchanged")
-            spec, checks, onnx_path = older.spec, dict(older.checks), paths.onnx
+            made = _Made.of(older, paths)
         else:
             graph, proven = _make_graph(source, options, goal, pictures, evidence, log)
             if proven is not None and not proven.proof.met:
-                accepted, paths = False, paths.rejected
+                paths = paths.rejected
                 older, folder = read_older(paths), stack.enter_context(staging(paths))
-            spec, checks, onnx_path = graph.spec, graph.checks, folder / paths.onnx.name
-            files.write_bytes(onnx_path, graph.serialized())
-            if proven is not None:
-                report = _write_report(proven, source, folder, paths, log)
+            made = _write_graph(graph, proven, source, folder, paths, log)
         if options.target == "openvino":
-            checks["openvino"] = _check_openvino(onnx_path, spec, pictures, log)
-        plan = _build_plan(onnx_path, folder / paths.plan.name, spec, goal, options, log)
+            made.checks["openvino"] = _check_openvino(made.onnx, made.spec, pictures, log)
+        plan = _build_plan(made.onnx, folder / paths.plan.name, made.spec, goal, options, log)
         manifest = Manifest(
             name=paths.name,
-            created=dt.datetime.now(dt.timezone.utc).isoformat(),
+            created=_now(),
             yolotrt=__version__,
-            spec=spec,
+            spec=made.spec,
             source=FileRecord(file=source.path.name, sha256=source.sha256),
             precision_asked=options.precision or goal.precision,
             inputs_digest=str(digests),
-            onnx=FileRecord(file=onnx_path.name, sha256=files.sha256_of(onnx_path)),
+            onnx=FileRecord(file=made.onnx.name, sha256=files.sha256_of(made.onnx)),
             plan=plan,
-            checks=checks,
-            report=report,
-            accepted=accepted,
+            checks=made.checks,
+            report=made.report,
+            accepted=made.accepted,
         )
         commit(folder, paths, manifest, older)
     return _accepted(_result(manifest, paths, goal, log, unchanged=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """The ONNX part of a bundle: where its file lies now, and what its manifest says of it."""
+
+    onnx: Path
+    spec: ModelSpec
+    checks: dict[str, Any]
+    report: FileRecord | None
+    accepted: bool
+
+    @classmethod
+    def of(cls, older: Manifest, paths: BundlePaths) -> _Made:
+        """That of an earlier export."""
+        return cls(
+            onnx=paths.onnx,
+            spec=older.spec,
+            checks=dict(older.checks),
+            report=older.report,
+            accepted=older.accepted,
+        )
+
+
+def _write_graph(
+    graph: Graph, proven: ProvenGraph | None, source: Source, folder: Path, paths: BundlePaths, log: StageLog
+) -> _Made:
+    """Write the ONNX file and, where its precision was proven, the report."""
+    path = folder / paths.onnx.name
+    files.write_bytes(path, graph.serialized())
+    return _Made(
+        onnx=path,
+        spec=graph.spec,
+        checks=graph.checks,
+        report=_write_report(proven, source, folder, paths, log) if proven else None,
+        accepted=proven is None or proven.proof.met,
+    )
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.timezone.utc).isoformat()
 
 
 def _gather(options: ExportOptions, goal: Goal) -> contextlib.AbstractContextManager[Evidence | None]:
@@ -224,7 +260,7 @@ def _write_report(proven: ProvenGraph, source: Source, folder: Path, paths: Bund
             source=source.path.name,
             spec=proven.graph.spec,
             parity=proven.parity,
-            created=dt.datetime.now(dt.timezone.utc).isoformat(),
+            created=_now(),
             yolotrt_version=__version__,
         )
         written = write_report(report, folder, paths.name)
