@@ -177,6 +177,33 @@ def test_the_table_of_streams(detect: _Detect, work: Path) -> None:
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_table_of_streams_on_a_terminal(work: Path) -> None:
+    import pty
+
+    (work / "streams.yaml").write_text("streams: [{url: video.mp4, name: first}, {url: video.mp4, name: second}]\n")
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yolotrt", "detect", "--config", "streams.yaml", "--model", "tiny.onnx"],
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2]), "TERM": "xterm"},
+        stdout=subprocess.DEVNULL,
+        stderr=end,
+    )
+    os.close(end)
+    shown = b""
+    try:
+        while data := os.read(terminal, 65536):
+            shown += data
+    except OSError:  # Linux's way to say that the other end is closed
+        pass
+    os.close(terminal)
+    assert process.wait(60) == 0
+    text = shown.decode()
+    assert "processed" in text
+    assert "first" in text
+    assert "second" in text
+
+
 def test_two_streams_do_not_write_to_one_file(detect: _Detect, work: Path) -> None:
     (work / "streams.yaml").write_text("streams: [{url: red.png, jsonl: a}, {url: blue.png, jsonl: ./a}]\n")
     run = detect("--config", "streams.yaml")

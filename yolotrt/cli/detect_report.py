@@ -205,7 +205,7 @@ def print_summary(
     console = Console(stderr=to_stderr)
     console.print(table)
     if streams:
-        console.print(stream_table(streams))
+        console.print(stream_table(streams), "")
 
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
