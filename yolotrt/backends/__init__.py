@@ -35,8 +35,8 @@ def open_backend(
     """Load a model in the fastest back-end that can run it here.
 
     In this order: the TensorRT plan on the GPU, OpenVINO and ONNX Runtime on the CPU; ONNX Runtime before OpenVINO for
-    FP8, which it computes in less time and rounds exactly. Where a bundle's plan cannot run here its ONNX file does,
-    and `info.note` says why. A plan named by itself has nothing to fall back to.
+    FP8, which it rounds exactly and in no more time. Where a bundle's plan cannot run here its ONNX file does, and
+    `info.note` says why. A plan named by itself has nothing to fall back to.
 
     Args:
         files: of the model.
