@@ -68,7 +68,7 @@ class Bench:
         yield self._score("FP32", self.model, 0.0)
         half = to_fp16(self.model, batches(self.pictures[:32], self.spec)).model
         yield self._score("FP16", half, 0.0)
-        for kind in KINDS:
+        for kind in self.options.kinds:
             started = time.perf_counter()
             ours = self.calibration.quantize(kind=kind)
             yield self._score(f"{kind} yolotrt", ours.model, time.perf_counter() - started)
@@ -152,6 +152,7 @@ def main() -> int:
     parser.add_argument("--calibration", type=Path, required=True, help="folder or glob of calibration pictures")
     parser.add_argument("--pictures", type=int, default=128, help="how many of them (default: %(default)s)")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled sets, each scored by itself")
+    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=KINDS, help="number formats (default: both)")
     parser.add_argument("--output", type=Path, help="JSON with every figure")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:

@@ -15,7 +15,7 @@ from yolotrt.errors import ExportError, UsageError
 from yolotrt.export.quantize import Calibration, QuantizeOptions, quantize
 from yolotrt.export.quantize.calibrate import choose, group_histograms
 from yolotrt.export.quantize.correct import correct_biases
-from yolotrt.export.quantize.formats import INT8
+from yolotrt.export.quantize.formats import FP8, INT8
 from yolotrt.export.quantize.histogram import Histogram
 from yolotrt.export.quantize.insert import raise_opset
 from yolotrt.export.quantize.local_errors import mean_errors, range_errors
@@ -96,6 +96,10 @@ def test_the_noise_of_a_range_is_what_the_convolution_gives() -> None:
     convolution = next(c for c in placement.convolutions if c.key == "a_conv")
     found = range_errors(model, [convolution], {"a_conv": [0.5, 0.01]}, pictures(2), INT8)["a_conv"]
     noise, power = np.zeros(2), 0.0
+
+    def squared_power(values: np.ndarray) -> float:
+        return float(((values.astype(np.float64) ** 2).sum(axis=1) ** 2).sum())
+
     single = graph([conv("x", "t")])
     del single.graph.node[:3], single.graph.node[-1:]
     single.graph.node[0].input[2] = ""
@@ -104,11 +108,11 @@ def test_the_noise_of_a_range_is_what_the_convolution_gives() -> None:
     runner = OnnxRunner(single, what="one convolution")
     for batch in pictures(2):
         values = dict(Fetcher(model, ["x", "a_conv"])(batch))
-        power += float((values["a_conv"].astype(np.float64) ** 2).sum())
+        power += squared_power(values["a_conv"])
         for i, scale in enumerate((0.5, 0.01)):
             error = INT8.apply(values["x"], scale) - values["x"]
-            noise[i] += float((runner(error)[0].astype(np.float64) ** 2).sum())
-    np.testing.assert_allclose(found, noise / power, rtol=1e-3)
+            noise[i] += squared_power(runner(error)[0])
+    np.testing.assert_allclose(found, np.sqrt(noise / power), rtol=1e-3)
 
 
 def test_the_range_with_the_least_noise_is_chosen() -> None:
@@ -124,6 +128,26 @@ def test_the_range_with_the_least_noise_is_chosen() -> None:
         assert found.threshold < histogram.largest / 10
         assert found.noise is not None
         assert found.noise < 1e-2
+
+
+def test_a_few_strong_positions_decide() -> None:
+    # One of 256 positions is at 8, the others at 1: cut at 4, the data is right nearly everywhere.
+    model = network()
+    stem = next(c for c in place(model).convolutions if c.key == "stem_conv")
+    images = np.ones((1, 3, 16, 16), np.float32)
+    images[0, :, 8, 8] = 8
+    batch = dataclasses.replace(pictures(1)[0], images=images)
+    found = range_errors(model, [stem], {"stem_conv": [8 / 127, 4 / 127]}, [batch], INT8)["stem_conv"]
+    assert found[0] < 0.01
+    assert found[1] > 0.1
+
+
+def test_fp8_takes_the_largest_magnitude() -> None:
+    model = network(WIDE)
+    placement = place(model, kind="fp8")
+    histograms = group_histograms(placement, observe(model, placement.tensors, pictures(), digest=CalibrationDigest()))
+    for found, histogram in zip(choose(model, placement, histograms, [], FP8), histograms, strict=True):
+        assert (found.method, found.threshold) == ("minmax", histogram.largest)
 
 
 def test_biases_take_back_the_shift_of_the_mean() -> None:

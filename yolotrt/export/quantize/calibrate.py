@@ -1,14 +1,15 @@
 """The range of every quantized tensor: candidates from its histogram, and of those the one that disturbs least.
 
 What counts is not the error of the tensor but what it does to the convolutions that read it: they may hang on its
-large values, or on the many small ones. So each candidate is tried in front of them.
+large values, or on the many small ones. So each candidate is tried in front of them, and judged by the positions where
+it does most harm (see `range_errors`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     import onnx
 
 
+_PARTS = (0.85, 0.75, 0.65, 0.55, 0.45)
+"""Of the largest magnitude."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Range:
     """Of one group of tensors.
@@ -30,14 +35,14 @@ class Range:
     Attributes:
         threshold: the largest magnitude that is represented.
         scale: threshold over the largest value of the format, rounded up to a number that FP16 holds.
-        method: `minmax`, `entropy`, `percentile` or `mse`.
-        noise: power of the noise over that of the output, averaged over the convolutions that read the group; None
-            where it was not measured, because the method was given.
+        method: the rule that gave it; `part` is a part of the largest magnitude.
+        noise: of the output relative to the output, averaged over the convolutions that read the group; None where it
+            was not measured, because the method was given.
     """
 
     threshold: float
     scale: float
-    method: ranges.Method
+    method: ranges.Method | Literal["part"]
     noise: float | None = None
 
 
@@ -66,6 +71,9 @@ def choose(
 ) -> list[Range]:
     """For each group the range with which the convolutions behind it err least.
 
+    In FP8 the largest magnitude is the range: steps are relative, so that a smaller one gains nothing. Other ranges
+    were tried, and gave neither more nor less.
+
     Args:
         model: float32.
         placement: of this model.
@@ -73,6 +81,8 @@ def choose(
         batches: some pictures; a few are enough, since each gives thousands of positions.
         number_format: of the data.
     """
+    if number_format.kind == "fp8":
+        return by_method(histograms, "minmax", number_format)
     candidates = [_candidates(h, number_format) for h in histograms]
     errors = range_errors(
         model,
@@ -93,14 +103,15 @@ def choose(
 
 
 def _candidates(histogram: Histogram, number_format: Format) -> list[Range]:
+    largest = histogram.largest
     found = [_range(ranges.threshold(histogram, "minmax", number_format), "minmax", number_format)]
-    if histogram.largest > 0:
-        found += [_range(ranges.percentile(histogram, p), "percentile", number_format) for p in ranges.PERCENTILES]
+    if largest > 0:
+        found += [_range(largest * part, "part", number_format) for part in _PARTS]
+        # For a tensor with a few wild values, all of which those would keep.
+        found += [_range(ranges.percentile(histogram, p), "percentile", number_format) for p in ranges.PERCENTILES[:2]]
         found.append(_range(ranges.least_error(histogram, number_format), "mse", number_format))
-        if number_format.kind == "int8":  # its levels are the ones that the rule counts with
-            found.append(_range(ranges.entropy(histogram), "entropy", number_format))
     return found
 
 
-def _range(threshold: float, method: ranges.Method, number_format: Format) -> Range:
+def _range(threshold: float, method: ranges.Method | Literal["part"], number_format: Format) -> Range:
     return Range(threshold=threshold, scale=float(number_format.scale(threshold)), method=method)

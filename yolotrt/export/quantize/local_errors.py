@@ -36,6 +36,10 @@ def range_errors(
 ) -> dict[str, Float64Array]:
     """How much of each convolution's output is noise, for each of some scales of its data.
 
+    What is averaged over positions is the square of the noise's power, so that a position where it is ten times as
+    strong counts a hundredfold. Objects are at few positions, and they have the large values that a range cuts off; an
+    average over all positions, nearly all background, would cut them.
+
     Args:
         model: float32.
         convolutions: of it.
@@ -44,15 +48,16 @@ def range_errors(
         number_format: of the data; the weights stay in float32.
 
     Returns:
-        By key: the noise's power relative to the output's, one number per candidate.
+        By key: the noise's power relative to the output's, each the root of its mean square over positions; one number
+        per candidate.
     """
     extra = _Extra(model, number_format)
     outputs: list[str] = []
     for c in convolutions:
-        outputs.append(extra.node("ReduceSumSquare", [c.key], keepdims=0))
+        outputs.append(extra.squared_power(c.key))
         for scale in scales[c.key]:
             error = extra.node("Sub", [extra.pair(c.data, scale), c.data])
-            outputs.append(extra.node("ReduceSumSquare", [extra.convolution(c, error, c.weight)], keepdims=0))
+            outputs.append(extra.squared_power(extra.convolution(c, error, c.weight)))
     runner = extra.runner(outputs)
     sums = np.zeros(len(outputs))
     for batch in batches:
@@ -61,7 +66,7 @@ def range_errors(
     found: dict[str, Float64Array] = {}
     for c in convolutions:
         power = max(float(next(values)), 1e-30)
-        found[c.key] = np.array(list(itertools.islice(values, len(scales[c.key])))) / power
+        found[c.key] = np.sqrt(np.array(list(itertools.islice(values, len(scales[c.key])))) / power)
     return found
 
 
@@ -110,8 +115,9 @@ class _Extra:
         self.view = GraphView(model)
         self.nodes: list[onnx.NodeProto] = []
         self._pairs: dict[tuple[str, float], str] = {}
-        self.axes, self._zero = f"{_PREFIX}axes", f"{_PREFIX}zero"
-        self.model.graph.initializer.append(numpy_helper.from_array(np.array([0, 2, 3], np.int64), self.axes))
+        self.axes, self._channels, self._zero = f"{_PREFIX}axes", f"{_PREFIX}channels", f"{_PREFIX}zero"
+        for name, axes in ((self.axes, [0, 2, 3]), (self._channels, [1])):
+            self.model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), name))
         self.model.graph.initializer.append(
             helper.make_tensor(self._zero, number_format.onnx_type, [], b"\0", raw=True)
         )
@@ -125,6 +131,11 @@ class _Extra:
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         self.nodes.append(node)
         return output
+
+    def squared_power(self, tensor: str) -> str:
+        """The sum over positions of (the sum of squares over channels) squared."""
+        power = self.node("ReduceSumSquare", [tensor, self._channels], keepdims=1)
+        return self.node("ReduceSumSquare", [power], keepdims=0)
 
     def constant(self, name: str, values: Float32Array) -> str:
         from onnx import numpy_helper

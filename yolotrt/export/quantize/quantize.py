@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from yolotrt.errors import ExportError
 from yolotrt.export.fp16_rewrite import normalise, rewrite
@@ -43,7 +43,7 @@ class QuantizeOptions:
     """How the numbers are chosen.
 
     Attributes:
-        method: one rule for all ranges; None tries all rules on each tensor.
+        method: one rule for all ranges; None tries several ranges on each tensor.
         adaptive: round weights for the least error of what a convolution gives; else each to its nearest value.
         correct_bias: take back the shift of the mean that rounding causes (see `correct` for what it is worth).
         fp16: what is not quantized computes in FP16; else in FP32.
@@ -64,7 +64,7 @@ class QuantizeResult:
         kind: the number format.
         share: of the convolutions' multiplications that are quantized, 0..1.
         scales: of each tensor that has a pair, by its name in the source graph.
-        methods: the rule that gave each of those scales.
+        methods: the rule that gave each of those scales (see `calibrate.Range`).
         quantized: the convolutions, by name.
         kept: reason why a convolution is not quantized, by name: `head`, `expectation`, `weights`,
             `attention`, `input`, `narrow`, `asked` (see `place`).
@@ -76,7 +76,7 @@ class QuantizeResult:
     kind: Kind
     share: float
     scales: Mapping[str, float] = field(repr=False)
-    methods: Mapping[str, Method] = field(repr=False)
+    methods: Mapping[str, Method | Literal["part"]] = field(repr=False)
     quantized: tuple[str, ...] = field(repr=False)
     kept: Mapping[str, str]
     pictures: int
