@@ -22,12 +22,11 @@ from yolotrt.preprocess.letterbox_cuda import (
     PICTURE,
     SINGLE_ROWS,
     LetterboxKernel,
-    Matrix,
     Rows,
-    Surface,
     describe_host,
     describe_surface,
 )
+from yolotrt.preprocess.surface import Matrix, Surface
 from yolotrt.types import ImageU8
 
 

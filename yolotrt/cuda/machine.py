@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,25 @@ import numpy.typing as npt
 from yolotrt.cuda.kernel_source import KernelSource
 
 Dim = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceArray:
+    """An array of another library in the memory of this GPU.
+
+    Attributes:
+        address: of its first element.
+        shape: of it.
+        strides: bytes from one element to the next, per dimension.
+        dtype: of its elements.
+        owner: keeps the memory alive.
+    """
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+    owner: object = field(repr=False)
 
 
 class Memory(Protocol):
@@ -115,3 +135,13 @@ class Machine(Protocol):
 
     def is_pinned(self, address: int) -> bool:
         """Whether the GPU can copy from this address of the host by itself."""
+
+    def view(self, array: object, queue: Queue) -> DeviceArray:
+        """What an array of another library holds; the queue waits for whatever still writes to it.
+
+        Args:
+            array: with `__dlpack__` or `__cuda_array_interface__`.
+            queue: which will read it.
+
+        Raises SourceError for an array that is not in this GPU's memory.
+        """

@@ -7,21 +7,19 @@ each, so a recorded launch serves pictures of any size and place.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from yolotrt.cuda.kernel_source import KernelSource
 from yolotrt.cuda.machine import Dim, Kernel, Machine, Queue
-from yolotrt.errors import SourceError
 from yolotrt.preprocess.geometry import LetterboxGeometry
+from yolotrt.preprocess.surface import Matrix, Surface
 
 SOURCE = KernelSource(Path(__file__).with_name("letterbox.cu"))
-PixelFormat = Literal["bgr", "rgb", "nv12"]
-Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m"]
 
 _FORMATS = {"bgr": 1, "rgb": 2, "nv12": 3}
 _TILE, _BLOCK = (64, 16), (32, 8, 1)
@@ -69,43 +67,6 @@ _LETTERBOX = np.dtype(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surface:
-    """A picture in the memory of the GPU.
-
-    Attributes:
-        address: of the first row: BGR or RGB of 3 bytes, or the luma of NV12.
-        size: (height, width) in pixels.
-        pitch: bytes from one row to the next, of chroma as well.
-        format: `bgr`, `rgb`, or `nv12`.
-        chroma: address of the first row of U, V pairs of NV12; 0 where they follow the luma's last row.
-        matrix: of NV12: what the stream says its colours are.
-        full_range: of NV12: luma 0..255 instead of 16..235.
-        owner: whatever must live as long as the surface is used.
-    """
-
-    address: int
-    size: tuple[int, int]
-    pitch: int
-    format: PixelFormat = "bgr"
-    chroma: int = 0
-    matrix: Matrix = "bt709"
-    full_range: bool = False
-    owner: object = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        height, width = self.size
-        if height < 1 or width < 1:
-            raise SourceError("a surface without pixels", got=f"{width}x{height}")
-        row = width if self.format == "nv12" else 3 * width
-        if self.pitch < row:
-            raise SourceError(
-                "a surface's rows overlap", got=f"a pitch of {self.pitch} bytes", expected=f"at least {row}"
-            )
-        if self.format == "nv12" and (height % 2 or width % 2):
-            raise SourceError("an NV12 surface of odd size", got=f"{width}x{height}", expected="even sides")
-
-
 @dataclass(frozen=True)
 class Rows:
     """The rows of a picture that a resize reads.
@@ -133,6 +94,11 @@ class Rows:
             return cls(SINGLE_ROWS, np.ascontiguousarray(pair[:, 0]))
         if 2 * resized < source:
             return cls(PAIRS_OF_ROWS, pair.ravel())
+        return cls.all()
+
+    @classmethod
+    def all(cls) -> Rows:
+        """Every row, in order."""
         return cls(ALL_ROWS)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tests.support.cuda_host.build import run
 from yolotrt.cuda.kernel_source import KernelSource
-from yolotrt.cuda.machine import Dim, Kernel, Recording
+from yolotrt.cuda.machine import DeviceArray, Dim, Kernel, Queue, Recording
 from yolotrt.errors import CudaError
 
 Step = Callable[[], None]
@@ -55,6 +55,10 @@ class HostQueue:
         self._machine = machine
         self._recording: HostRecording | None = None
         machine.open += 1
+
+    @property
+    def is_recording(self) -> bool:
+        return self._recording is not None
 
     def do(self, step: Step) -> None:
         """Queue anything: now, or as part of what is recorded."""
@@ -134,3 +138,9 @@ class HostMachine:
 
     def is_pinned(self, address: int) -> bool:
         return self.pinned
+
+    def view(self, array: object, queue: Queue) -> DeviceArray:
+        assert isinstance(array, np.ndarray)
+        return DeviceArray(
+            address=array.ctypes.data, shape=array.shape, strides=array.strides, dtype=array.dtype, owner=array
+        )

@@ -1,0 +1,210 @@
+"""`Machine` on CUDA: one GPU, its primary context, and what is loaded into it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotrt.cuda.compile import Architecture, compiled
+from yolotrt.cuda.device import Device
+from yolotrt.cuda.driver import check, driver, translated
+from yolotrt.cuda.kernel_source import KernelSource
+from yolotrt.cuda.machine import DeviceArray, Dim, Kernel, Queue, Recording
+from yolotrt.cuda.stream import Stream
+from yolotrt.errors import CudaError, SourceError
+
+
+@functools.cache
+def gpu(device: Device) -> Gpu:
+    """The machine of a GPU: one for the whole process, so that kernels are loaded once."""
+    return Gpu(device)
+
+
+class Gpu:
+    """One GPU. May be shared by threads. Use `gpu` rather than making one."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._modules: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def active(self) -> AbstractContextManager[None]:
+        return self.device.active()
+
+    def allocate(self, size: int) -> GpuMemory:
+        return GpuMemory(size, self.device.index)
+
+    def pin(self, size: int) -> HostMemory:
+        return HostMemory(size)
+
+    def queue(self) -> GpuQueue:
+        return GpuQueue(self.device.index)
+
+    def kernel(self, source: KernelSource, name: str) -> GpuKernel:
+        api = driver()
+        with self._lock:
+            if source.digest not in self._modules:
+                self._modules[source.digest] = self._load(source)
+            module = self._modules[source.digest]
+        function = check(api.cuModuleGetFunction(module, name.encode()), f"the kernel {name} cannot be found")
+        return GpuKernel(name, function)
+
+    def is_pinned(self, address: int) -> bool:
+        api = driver()
+        attribute = api.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+        code, kind = api.cuPointerGetAttribute(attribute, address)
+        # An address that CUDA does not know is an invalid value to it.
+        return int(code) == 0 and int(kind) == int(api.CUmemorytype.CU_MEMORYTYPE_HOST)
+
+    def view(self, array: object, queue: Queue) -> DeviceArray:
+        from cuda.core.utils import StridedMemoryView
+
+        what = "a picture in the GPU's memory cannot be read"
+        try:
+            with translated(what):
+                view = StridedMemoryView.from_any_interface(array, stream_ptr=queue.handle)
+        except (BufferError, TypeError, ValueError, RuntimeError) as e:
+            raise SourceError(f"{what}: {e}", remedy="Hand over an array with DLPack, such as one of CuPy.") from e
+        if not view.is_device_accessible or view.device_id not in (-1, self.device.index):
+            raise SourceError(
+                "a picture is not in the memory of the GPU that runs the model",
+                got=f"cuda:{view.device_id}" if view.is_device_accessible else "host memory",
+                expected=f"cuda:{self.device.index}",
+                remedy="Copy it there, or open the model with that device.",
+            )
+        dtype = np.dtype(view.dtype)
+        shape = tuple(view.shape)
+        strides = _contiguous(shape) if view.strides is None else tuple(view.strides)
+        strides = tuple(stride * dtype.itemsize for stride in strides)
+        return DeviceArray(address=int(view.ptr), shape=shape, strides=strides, dtype=dtype, owner=view)
+
+    def _load(self, source: KernelSource) -> Any:
+        api = driver()
+        architecture = Architecture.of(self.device.compute_capability)
+        code, module = api.cuModuleLoadData(compiled(source, architecture))
+        if int(code) == 0:
+            return module
+        # What the cache holds may come from a compiler that this driver does not know.
+        code_again = compiled(source, architecture, again=True)
+        return check(api.cuModuleLoadData(code_again), f"the kernels of {source.path.name} cannot be loaded")
+
+
+class GpuMemory:
+    """Memory of the GPU, zeroed."""
+
+    def __init__(self, size: int, index: int) -> None:
+        api = driver()
+        what = f"{size / 2**20:.1f} MiB of GPU memory cannot be allocated"
+        self.size = size
+        self._pointer = check(api.cuMemAlloc(size), what)
+        self.address = int(self._pointer)
+        try:
+            # In a stream of its own: the default one would wait for the work of others, or they for it.
+            stream = Stream(index)
+            check(api.cuMemsetD8Async(self._pointer, 0, size, stream.handle), what)
+            stream.synchronize()
+            stream.close()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        check(driver().cuMemFree(self._pointer), "GPU memory cannot be freed")
+
+
+class HostMemory:
+    """Pinned memory of the host, zeroed."""
+
+    def __init__(self, size: int) -> None:
+        api = driver()
+        # Portable: pinned for all GPUs.
+        pointer = api.cuMemHostAlloc(size, api.CU_MEMHOSTALLOC_PORTABLE)
+        self.size = size
+        self.address = int(check(pointer, f"{size / 2**20:.1f} MiB of host memory cannot be pinned"))
+        raw = (ctypes.c_ubyte * size).from_address(self.address)
+        self.array: npt.NDArray[np.uint8] = np.frombuffer(memoryview(raw), np.uint8)
+        self.array[:] = 0
+
+    def close(self) -> None:
+        check(driver().cuMemFreeHost(self.address), "pinned memory cannot be freed")
+
+
+@dataclass(frozen=True)
+class GpuKernel:
+    name: str
+    function: Any
+
+
+class Graph:
+    """A recording: an instantiated CUDA graph."""
+
+    def __init__(self, graph: Any) -> None:
+        api = driver()
+        try:
+            self.executable = check(api.cuGraphInstantiate(graph, 0), "a CUDA graph cannot be made ready")
+        finally:
+            check(api.cuGraphDestroy(graph), "a CUDA graph cannot be freed")
+
+    def close(self) -> None:
+        check(driver().cuGraphExecDestroy(self.executable), "a CUDA graph cannot be freed")
+
+
+class GpuQueue:
+    """A CUDA stream."""
+
+    def __init__(self, index: int) -> None:
+        self._stream = Stream(index)
+        self.handle = self._stream.handle
+
+    def copy(self, to: int, source: int, size: int) -> None:
+        # Addresses tell where they are, so one call serves all directions.
+        check(driver().cuMemcpyAsync(to, source, size, self.handle), "a copy to or from the GPU failed")
+
+    def launch(self, kernel: Kernel, grid: Dim, block: Dim, arguments: npt.NDArray[Any]) -> None:
+        assert isinstance(kernel, GpuKernel)
+        structure = np.ascontiguousarray(arguments)
+        parameters = np.array([structure.ctypes.data], np.uint64)
+        result = driver().cuLaunchKernel(kernel.function, *grid, *block, 0, self.handle, int(parameters.ctypes.data), 0)
+        check(result, f"the kernel {kernel.name} cannot be launched")
+
+    def record(self, work: Callable[[], None]) -> Graph:
+        api = driver()
+        # Other threads may go on allocating and loading meanwhile.
+        mode = api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        check(api.cuStreamBeginCapture(self.handle, mode), "a CUDA graph cannot be recorded")
+        try:
+            work()
+        except BaseException:
+            # The stream records until it is told to stop, even what failed.
+            code, graph = api.cuStreamEndCapture(self.handle)
+            if int(code) == 0 and int(graph):
+                api.cuGraphDestroy(graph)
+            raise
+        return Graph(check(api.cuStreamEndCapture(self.handle), "a CUDA graph cannot be recorded"))
+
+    def replay(self, recording: Recording) -> None:
+        assert isinstance(recording, Graph)
+        check(driver().cuGraphLaunch(recording.executable, self.handle), "a CUDA graph cannot be launched")
+
+    def wait(self) -> None:
+        # Not through cuda.core: this is on the way of every picture.
+        check(driver().cuStreamSynchronize(self.handle), "work on the GPU failed")
+
+    def close(self) -> None:
+        with contextlib.suppress(CudaError):
+            self._stream.synchronize()
+        self._stream.close()
+
+
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides in elements of a contiguous array."""
+    return tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
