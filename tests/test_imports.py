@@ -20,6 +20,7 @@ from tests.support.tiny_models import tiny_yolo
 HEAVY = {
     *("torch", "torchvision", "ultralytics", "onnx", "onnxsim", "onnxruntime", "openvino", "cv2", "av", "cuda"),
     *("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "tensorrt_lean", "tensorrt_dispatch", "supervision"),
+    *("trackers", "prometheus_client", "pynvml", "scipy"),
 }
 SHOW_MODULES = "import sys\nprint(*sys.modules)"
 

@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.media import moving_box, picture, video_times, write_video
+from tests.support.screen import screen  # noqa: F401 (a fixture)
 from tests.support.tiny_models import tiny_yolo
 from yolotrt import cli
 
@@ -192,3 +193,23 @@ def test_show_without_a_screen(run: CommandLine, work: Path, monkeypatch: pytest
     outcome = run("detect", "red.png", *MODEL, "--show")
     assert outcome.code == 1
     assert outcome.err.splitlines()[-1].startswith("Error: no window can be opened: there is no screen")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the child in /proc")
+def test_closing_the_window_ends_the_run(work: Path, screen: str) -> None:  # noqa: F811
+    write_video(work / "long.mp4", moving_box(5000, (240, 320)), encoder={"preset": "ultrafast"})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yolotrt", "detect", "long.mp4", *MODEL, "--show", "--save", "out", "--json"],
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not list((work / "out").glob(".long*.mp4")):
+        time.sleep(0.05)  # the first frame is through
+    os.kill(int(children.read_text().split()[0]), signal.SIGTERM)  # as if its user had closed it
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert 0 < json.loads(out)["frames"] == len(video_times(work / "out" / "long.mp4")) < 5000

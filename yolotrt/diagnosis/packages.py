@@ -29,6 +29,8 @@ def check_export() -> Iterator[Check]:
 def check_optional() -> Iterator[Check]:
     """What nothing hangs on."""
     yield from _package("Optional", "supervision", "supervision", 'pip install "yolotrt[supervision]"')
+    yield from _package("Optional", "tracking, counting", "trackers", 'pip install "yolotrt[track]"')
+    yield from _package("Optional", "metrics", "prometheus-client", 'pip install "yolotrt[metrics]"')
     yield from _package("Optional", "mean average precision", "faster-coco-eval", 'pip install "yolotrt[eval]"')
     if version_of("cuda-core") is None and sys.platform != "darwin":
         yield Check(

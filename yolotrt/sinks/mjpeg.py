@@ -18,6 +18,7 @@ from yolotrt.types import FrameResult
 
 _QUALITY = 80
 _STYLE = "body{margin:0;background:#181412;color:#fff;font-family:sans-serif}img{max-width:100%}figure{margin:8px}"
+_POLL_S = 0.1  # for the end of the run
 _PATIENCE_S = 10.0  # with a client that takes nothing more
 
 
@@ -45,7 +46,9 @@ class MjpegSink(Sink):
             ) from e
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="yolotrt-mjpeg", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), name="yolotrt-mjpeg", daemon=True
+        )
         self._thread.start()
 
     def write(self, result: FrameResult) -> None:
