@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.support.static_quantizer import quantize_statically
+from tests.support.tiny_models import tiny_yolo
 from tests.support.tiny_quantized import tiny_quantized
 from yolotrt.backends.openvino_graph import float_weights, read_graph, unsigned_activations
 from yolotrt.backends.openvino_import import import_openvino
@@ -114,6 +115,24 @@ def test_signed_outputs_are_refused() -> None:
     model.graph.output.append(helper.make_tensor_value_info("q", TensorProto.INT8, SHAPE))
     with pytest.raises(BackendError, match="goes to output of the graph"):
         unsigned_activations(model)
+
+
+def test_open_sizes_of_int8_are_refused_where_they_crash(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("flags : fpu amx_bf16 avx512_fp16 amx_tile amx_int8\n")
+    core = import_openvino(needed_for="this test").Core()
+    dynamic = tiny_quantized(tmp_path / "dynamic.onnx", "int8", batch=None)
+    with pytest.raises(BackendError, match=r"CPUs with AMX.*fixed batch and size"):
+        read_graph(core, dynamic, cpuinfo=cpuinfo)
+    for harmless in (
+        tiny_quantized(tmp_path / "static.onnx", "int8"),
+        tiny_quantized(tmp_path / "fp8.onnx", "fp8", batch=None),
+        tiny_yolo(tmp_path / "fp32.onnx", batch=None),
+    ):
+        read_graph(core, harmless, cpuinfo=cpuinfo)
+    cpuinfo.write_text("flags : fpu avx512_vnni\n")
+    assert read_graph(core, dynamic, cpuinfo=cpuinfo).int8
+    assert read_graph(core, dynamic, cpuinfo=tmp_path / "not-linux").int8
 
 
 @pytest.mark.parametrize("kind", ["int8", "fp8"])

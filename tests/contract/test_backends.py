@@ -77,7 +77,7 @@ def test_outputs_are_named_and_shaped_as_the_spec_says(open_backend: Opener, tmp
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "fp8"])
 def test_equals_the_reference(open_backend: Opener, tmp_path: Path, precision: Precision) -> None:
-    path = model(tmp_path / "m.onnx", precision, batch=None)
+    path = model(tmp_path / "m.onnx", precision, batch=3)
     with open_backend(path) as backend, OnnxRuntimeBackend(path, read_onnx_spec(path)) as reference:
         assert backend.info.precision.startswith(precision)
         assert backend.spec.precision == precision

@@ -51,18 +51,29 @@ class CpuGraph:
     exact: bool = True
 
 
-def read_graph(core: openvino.Core, path: Path) -> CpuGraph:
+def read_graph(core: openvino.Core, path: Path, *, cpuinfo: Path = Path("/proc/cpuinfo")) -> CpuGraph:
     """Read an ONNX file, and rewrite what OpenVINO computes wrongly or slowly.
+
+    Args:
+        core: of OpenVINO.
+        path: the ONNX file.
+        cpuinfo: where Linux tells what the CPU can do.
 
     Raises:
         RuntimeError: OpenVINO cannot read it.
-        BackendError: an INT8 graph of a form that it would compute wrongly.
+        BackendError: an INT8 graph of a form that it would compute wrongly, or that would crash it here.
         ModelError: the file cannot be read.
     """
     model = core.read_model(str(path))
     operators = model.get_ops()
     int8 = any(op.get_type_name() == "FakeQuantize" for op in operators)
     fp8 = any(o.get_element_type().to_string().startswith("f8") for op in operators for o in op.outputs())
+    if int8 and model.is_dynamic() and _has_amx(cpuinfo):
+        # openvinotoolkit/openvino#37577: not an error, but the end of the process.
+        raise BackendError(
+            "OpenVINO crashes on CPUs with AMX where an INT8 graph leaves its batch or size open",
+            remedy="Export it with a fixed batch and size, or use --backend onnxruntime.",
+        )
     graph = load_onnx(path)
     changed = fold_dfl(unsigned_activations(graph))
     exact = not int8 or adds_exactly()
@@ -71,6 +82,10 @@ def read_graph(core: openvino.Core, path: Path) -> CpuGraph:
     if changed is not graph or fp8:
         model = core.read_model(changed.SerializeToString())
     return CpuGraph(model=model, int8=int8, exact=exact)
+
+
+def _has_amx(cpuinfo: Path) -> bool:
+    return cpuinfo.is_file() and "amx_int8" in cpuinfo.read_text(encoding="utf-8", errors="replace").split()
 
 
 def unsigned_activations(model: onnx.ModelProto) -> onnx.ModelProto:
