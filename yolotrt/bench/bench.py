@@ -18,7 +18,7 @@ from yolotrt.bench.peaks import cpu_peaks, gpu_peaks
 from yolotrt.bench.pictures import FULL_HD, Pictures, sample_pictures
 from yolotrt.bench.report import BenchResult
 from yolotrt.bench.roofline import Roof, count_work, roof
-from yolotrt.bench.stages import ENGINE, ENGINE_ON_DEVICE, Plan, plan_stages
+from yolotrt.bench.stages import ENGINE, ENGINE_ON_DEVICE, Plan, batch_size, plan_stages
 from yolotrt.bench.start import Start, measure_starts
 from yolotrt.bench.timing import Summary
 from yolotrt.bench.versus import Race, contestants, race
@@ -35,7 +35,7 @@ _RACED = 10  # pictures of a race
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """What one process measures of a detector."""
+    """What this process measures of a detector."""
 
     plan: Plan
     parts: dict[str, Summary]
@@ -63,6 +63,7 @@ def bench(options: BenchOptions, *, prepare: Prepare | None = None, on_turn: OnT
     keywords: dict[str, Any] = {"backend": options.backend, "device": options.device, "threads": options.threads}
     with Detector(options.model, trust=options.trust, **keywords) as detector:
         gpu = detector.info.backend == "tensorrt"
+        batch_size(detector.spec, options.batch)  # what is wrong is said before anything is measured
         racing = (
             contestants(
                 files,
@@ -77,6 +78,10 @@ def bench(options: BenchOptions, *, prepare: Prepare | None = None, on_turn: OnT
         watch = Watch(gpu=gpu)
         if options.scenarios:
             return _loadgen(options, detector, pictures, watch, on_turn)
+        races = [
+            race(racing, case, seconds=options.seconds, prepare=prepare, on_turn=lambda: on_turn("comparison"))
+            for case in (_cases(options) if racing else ())
+        ]
         measured = _measure(options, files, detector, pictures, on_turn)
     # Only now, when nothing of this process runs any more.
     starts = measure_starts(
@@ -86,10 +91,6 @@ def bench(options: BenchOptions, *, prepare: Prepare | None = None, on_turn: OnT
         detector={**keywords, "trust": options.trust},
         on_turn=lambda: on_turn("start"),
     )
-    races = [
-        race(racing, case, seconds=options.seconds, prepare=prepare, on_turn=lambda: on_turn("comparison"))
-        for case in (_cases(options) if racing else ())
-    ]
     load = watch.load()
     return BenchResult(
         model=options.model,

@@ -12,6 +12,7 @@ from yolotrt.bench.timing import Parts, Stage, timed
 from yolotrt.detector import Detector
 from yolotrt.errors import UsageError
 from yolotrt.model_files import ModelFiles
+from yolotrt.model_spec import ModelSpec
 from yolotrt.preprocess.letterbox_cpu import geometry_for, letterbox
 from yolotrt.types import Batch, Frame, ImageU8
 
@@ -54,7 +55,7 @@ def plan_stages(
     Raises:
         UsageError: a batch that the model does not take.
     """
-    size = _batch_size(detector, batch)
+    size = batch_size(detector.spec, batch)
     prepared = model_input(detector, pictures[0], size)
     stages = [Stage(name=ENGINE, run=timed(ENGINE, lambda: detector.backend.infer(prepared)), pictures=size)]
     with contextlib.ExitStack() as opened:
@@ -80,8 +81,9 @@ def device_index(device: str) -> int:
     return int(device.partition(":")[2].partition(" ")[0])
 
 
-def _batch_size(detector: Detector, asked: int | None) -> int:
-    sizes = detector.spec.batch
+def batch_size(spec: ModelSpec, asked: int | None) -> int:
+    """Pictures of one inference: as asked, else what the model is tuned for. Raises UsageError for too many."""
+    sizes = spec.batch
     if asked is None:
         return sizes.opt
     if not sizes.min <= asked <= sizes.max:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from yolotrt.bench.stages import ENGINE, ENGINE_ON_DEVICE, STREAM
 from yolotrt.bench.start import Start
 from yolotrt.bench.timing import Summary
 from yolotrt.bench.versus import Race
+
+_HEADING = 10  # letters of a heading before it is broken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +86,12 @@ def show(found: BenchResult, console: Console) -> None:
 def show_grid(grid: Grid, console: Console) -> None:
     """Print one table."""
     table = Table(box=SIMPLE, pad_edge=False, title=escape(grid.title), title_justify="left", title_style="bold")
-    for i, name in enumerate(grid.columns):
-        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    table.add_column(grid.columns[0], overflow="fold")
+    for i, name in enumerate(grid.columns[1:], start=1):
+        # Where the terminal is narrow the names are broken, never the figures.
+        width = max((len(row[i]) for row in grid.rows), default=0)
+        heading = "\n".join(textwrap.wrap(name, max(width, _HEADING)))
+        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
     for row in grid.rows:
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)

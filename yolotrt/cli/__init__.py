@@ -20,6 +20,7 @@ _COMMANDS = {
     "val": "Measure a model on a labelled data set: COCO's mean average precision.",
     "verify": "Compare the boxes of two models, for example before and after an export.",
     "bench": "Measure how fast a model runs here.",
+    "profile": "Say where the time of an inference goes, layer by layer.",
     "inspect": "Say what a model file is and what can run it here.",
     "doctor": "Check this machine: GPUs, drivers, back-ends, what is missing.",
 }

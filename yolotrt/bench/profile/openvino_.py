@@ -1,0 +1,74 @@
+"""OpenVINO's performance counts, and its own account of what it fused."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolotrt.backends.openvino_graph import read_graph
+from yolotrt.backends.openvino_import import import_openvino
+from yolotrt.bench.profile.report import Recording, RuntimeLayer
+from yolotrt.errors import BackendError
+from yolotrt.model_spec import ModelSpec
+from yolotrt.types import Batch
+
+if TYPE_CHECKING:
+    import openvino
+
+
+def record(path: Path, spec: ModelSpec, batch: Batch, *, threads: int, warm_up: int, inferences: int) -> Recording:
+    """Run a model, as `OpenVinoBackend` compiles it, with its counts on. Arguments as in `onnx_runtime.record`.
+
+    Raises:
+        BackendError: it cannot be loaded or run.
+    """
+    openvino_ = import_openvino(needed_for="The back-end openvino")
+    config: dict[str, str | int] = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "PERF_COUNT": "YES",
+    }
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    core = openvino_.Core()
+    counts: list[list[openvino.ProfilingInfo]] = []
+    whole: list[float] = []
+    try:
+        compiled = core.compile_model(read_graph(core, path).model, "CPU", config)
+        request = compiled.create_infer_request()
+        for index in range(warm_up + inferences):
+            began = time.perf_counter()
+            request.infer({spec.input.name: batch.images}, share_inputs=True)
+            ended = time.perf_counter()
+            if index >= warm_up:
+                whole.append(ended - began)
+                counts.append(request.profiling_info)
+        fused = _fused(compiled)
+    except RuntimeError as e:
+        raise BackendError(f"OpenVINO cannot profile {path}: {str(e).strip().splitlines()[-1][:200]}") from e
+    executed = str(openvino_.ProfilingInfo.Status.EXECUTED)
+    layers = [
+        RuntimeLayer(
+            name=info.node_name,
+            kind=info.node_type,
+            detail=info.exec_type,
+            nodes=fused.get(info.node_name, [info.node_name]),
+            seconds=[one[index].real_time.total_seconds() for one in counts],
+        )
+        for index, info in enumerate(counts[0])
+        if str(info.status) == executed
+    ]
+    shown = sorted(range(len(whole)), key=whole.__getitem__)[len(whole) // 2]
+    return Recording(layers=layers, whole=whole, shown=shown)
+
+
+def _fused(compiled: openvino.CompiledModel) -> dict[str, list[str]]:
+    """By layer, the names of everything that went into it."""
+    found = {}
+    for op in compiled.get_runtime_model().get_ops():
+        told = op.get_rt_info()
+        if "originalLayersNames" in told:
+            names = told["originalLayersNames"].astype(str).split(",")
+            found[op.get_friendly_name()] = [name for name in names if name]
+    return found
