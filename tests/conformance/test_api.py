@@ -34,6 +34,8 @@ ENUMS = {
     "ComputeCapability",
     "EngineInvalidityDiagnostics",
     "LayerInformationFormat",
+    "ExecutionContextAllocationStrategy",
+    "DynamicShapesKernelSpecializationStrategy",
     "ProfilingVerbosity",
 }
 # How TensorRT names what has another name or place in the table.
@@ -123,6 +125,7 @@ def test_capabilities_tell_what_a_flavour_has(of: bindings.Bindings) -> None:
     can = capabilities(of.flavour)
     assert can.can_build == has(of, "Builder", "__init__")
     assert can.refits_from_onnx == has(of, "OnnxParserRefitter", "__init__")
+    assert can.compiles_when_loaded == has(of, "IRuntimeConfig", "create_runtime_cache")
     assert can.explains_invalid_plans == has(of, "Runtime", "get_engine_validity")
     assert ("compute_capability" in can.plan_options) == has(of, "ComputeCapability", "__members__")
 

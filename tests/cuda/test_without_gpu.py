@@ -41,7 +41,8 @@ def test_no_cuda_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CUDA_ERROR_OUT_OF_MEMORY", "out of GPU memory.*smaller batch"),
         ("CUDA_ERROR_NO_DEVICE", "no usable NVIDIA GPU.*CUDA_VISIBLE_DEVICES"),
         ("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "Restart the machine"),
-        ("CUDA_ERROR_LAUNCH_FAILED", "it failed: CUDA_ERROR_LAUNCH_FAILED"),
+        ("CUDA_ERROR_LAUNCH_FAILED", "lost to this process .CUDA_ERROR_LAUNCH_FAILED.*Start the program again"),
+        ("CUDA_ERROR_UNKNOWN", "it failed: CUDA_ERROR_UNKNOWN"),
     ],
 )
 def test_codes_become_sentences(code: str, said: str) -> None:

@@ -39,6 +39,7 @@ class Capabilities:
         gpu_options: names of the `PlanOptions` with which it needs a GPU even so.
         explains_invalid_plans: its runtime says why a plan does not fit (`Runtime.get_engine_validity`).
         refits_from_onnx: it can fill a stripped plan with the weights of an ONNX file.
+        compiles_when_loaded: it compiles kernels for the GPU it finds when a plan is loaded, and can keep them.
         quantizes_since: the first version that builds convolutions of this precision, by its name; those that are not
             named, all do.
     """
@@ -57,6 +58,7 @@ class Capabilities:
     gpu_options: frozenset[str] = frozenset()
     explains_invalid_plans: bool = False
     refits_from_onnx: bool = False
+    compiles_when_loaded: bool = False
     quantizes_since: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
 
     @property
@@ -111,6 +113,7 @@ FAMILY: tuple[Capabilities, ...] = (
         gpu_options=frozenset({"refittable", "strip"}),
         explains_invalid_plans=True,
         refits_from_onnx=True,
+        compiles_when_loaded=True,
         quantizes_since={"fp8": (1, 5), "int8": (1, 7)},
     ),
     Capabilities(

@@ -184,6 +184,32 @@ class IProfiler(Protocol):
     def report_layer_time(self, layer_name: str, ms: float) -> None: ...
 
 
+class ExecutionContextAllocationStrategy(Protocol):
+    USER_MANAGED: EnumMember
+
+
+class DynamicShapesKernelSpecializationStrategy(Protocol):
+    EAGER: EnumMember
+
+
+class IRuntimeCache(Protocol):
+    """Kernels that TensorRT-RTX compiled for this GPU."""
+
+    def serialize(self) -> IHostMemory: ...
+
+    def deserialize(self, blob: Bytes) -> bool: ...
+
+
+class IRuntimeConfig(Protocol):
+    dynamic_shapes_kernel_specialization_strategy: EnumMember
+
+    def set_execution_context_allocation_strategy(self, strategy: EnumMember) -> None: ...
+
+    def create_runtime_cache(self) -> IRuntimeCache: ...
+
+    def set_runtime_cache(self, cache: IRuntimeCache) -> bool: ...
+
+
 class IExecutionContext(Protocol):
     profiler: IProfiler
 
@@ -192,6 +218,8 @@ class IExecutionContext(Protocol):
     def set_tensor_address(self, name: str, memory: int) -> bool: ...
 
     def get_tensor_shape(self, name: str) -> Sequence[int]: ...
+
+    def set_device_memory(self, memory: int, size: int) -> None: ...
 
     def execute_async_v3(self, stream_handle: int) -> bool: ...
 
@@ -215,6 +243,9 @@ class ICudaEngine(Protocol):
     @property
     def refittable(self) -> bool: ...
 
+    @property
+    def device_memory_size_v2(self) -> int: ...
+
     def get_tensor_name(self, index: int) -> str: ...
 
     def get_tensor_mode(self, name: str) -> EnumMember: ...
@@ -229,7 +260,9 @@ class ICudaEngine(Protocol):
 
     def create_engine_inspector(self) -> EngineInspector: ...
 
-    def create_execution_context(self) -> IExecutionContext | None: ...
+    def create_runtime_config(self) -> IRuntimeConfig: ...
+
+    def create_execution_context(self, runtime_config: IRuntimeConfig = ...) -> IExecutionContext | None: ...
 
 
 class Runtime(Protocol):
@@ -270,6 +303,8 @@ _ComputeCapability: TypeAlias = ComputeCapability
 _EngineInvalidityDiagnostics: TypeAlias = EngineInvalidityDiagnostics
 _ProfilingVerbosity: TypeAlias = ProfilingVerbosity
 _LayerInformationFormat: TypeAlias = LayerInformationFormat
+_ExecutionContextAllocationStrategy: TypeAlias = ExecutionContextAllocationStrategy
+_DynamicShapesKernelSpecializationStrategy: TypeAlias = DynamicShapesKernelSpecializationStrategy
 
 
 class TensorRT(Protocol):
@@ -297,6 +332,8 @@ class TensorRT(Protocol):
     EngineInvalidityDiagnostics: type[_EngineInvalidityDiagnostics]
     ProfilingVerbosity: type[_ProfilingVerbosity]
     LayerInformationFormat: type[_LayerInformationFormat]
+    ExecutionContextAllocationStrategy: type[_ExecutionContextAllocationStrategy]
+    DynamicShapesKernelSpecializationStrategy: type[_DynamicShapesKernelSpecializationStrategy]
 
 
 ONLY: dict[str, frozenset[str]] = {
@@ -319,6 +356,11 @@ ONLY: dict[str, frozenset[str]] = {
         (
             "ComputeCapability",
             "EngineInvalidityDiagnostics",
+            "DynamicShapesKernelSpecializationStrategy",
+            "IRuntimeCache",
+            "IRuntimeConfig.create_runtime_cache",
+            "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",
+            "IRuntimeConfig.set_runtime_cache",
             "IBuilderConfig.num_compute_capabilities",
             "IBuilderConfig.set_compute_capability",
             "Runtime.get_engine_validity",

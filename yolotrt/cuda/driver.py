@@ -28,6 +28,25 @@ _MEANINGS = {
         "the NVIDIA driver's kernel module and its library are of different versions",
         "Restart the machine after a driver update.",
     ),
+    **dict.fromkeys(
+        (
+            "CUDA_ERROR_ILLEGAL_ADDRESS",
+            "CUDA_ERROR_LAUNCH_FAILED",
+            "CUDA_ERROR_LAUNCH_TIMEOUT",
+            "CUDA_ERROR_CONTEXT_IS_DESTROYED",
+            "CUDA_ERROR_ECC_UNCORRECTABLE",
+            "CUDA_ERROR_HARDWARE_STACK_ERROR",
+            "CUDA_ERROR_MISALIGNED_ADDRESS",
+        ),
+        (
+            "the GPU stopped in the middle of its work and is lost to this process",
+            "Start the program again; if it happens again, nvidia-smi and the system's log (Xid) say what the GPU has.",
+        ),
+    ),
+    "CUDA_ERROR_DEVICE_UNAVAILABLE": (
+        "the GPU is busy or in exclusive use by another process",
+        "nvidia-smi shows what runs on it.",
+    ),
     "CUDA_ERROR_UNSUPPORTED_PTX_VERSION": ("the NVIDIA driver is too old for this code", _DRIVER_TOO_OLD),
     "CUDA_ERROR_NO_BINARY_FOR_GPU": ("there is no code for this GPU", "Export the model again for this GPU."),
 }
@@ -88,4 +107,6 @@ def driver_version() -> tuple[int, int]:
 
 def _error(name: str, what: str) -> CudaError:
     meaning, remedy = _MEANINGS.get(name, (name, None))
-    return CudaError(f"{what}: {meaning}", remedy=remedy)
+    # A lost GPU has many causes, and their names are what is searched for.
+    cause = f" ({name})" if "is lost" in meaning else ""
+    return CudaError(f"{what}: {meaning}{cause}", remedy=remedy)
