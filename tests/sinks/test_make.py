@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import urllib.request
 from pathlib import Path
 
+import cv2
 import pytest
 
 from tests.support.media import moving_box, picture, write_video
@@ -87,3 +89,16 @@ def test_combinations_that_make_no_sense() -> None:
         OutputOptions(jsonl="-", lines=JsonLinesOptions(rotate=Limit(size=5)))
     with pytest.raises(UsageError, match="--coco-like takes the ids for --coco"):
         OutputOptions(coco_like=Path("a.json"))
+
+
+def test_a_folder_of_pictures_is_one_stream(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(cv2.imencode(".png", picture())[1].tobytes())
+    write_video(tmp_path / "v.mp4", moving_box(2))
+    with open_source(tmp_path) as source, Outputs(OutputOptions(restream="http://:0"), [source]) as outputs:
+        (sink,) = outputs.shared(lambda: None)
+        for frame in source:
+            sink.write(frame_result(frame.pixels, frame.source_id, index=frame.index))
+        with urllib.request.urlopen(outputs.addresses[0], timeout=5) as answer:
+            page = answer.read().decode()
+    assert page.count("<img") == 2

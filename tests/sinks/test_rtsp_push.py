@@ -106,6 +106,22 @@ def test_each_of_several_streams_has_its_own_address(feed: list[Sink]) -> None:
     assert len(server.frames) == 3
 
 
+def test_pictures_of_another_size_are_published_anew(caplog: pytest.LogCaptureFixture) -> None:
+    url = f"rtsp://127.0.0.1:{_free_port()}/a"
+    sink = RtspPushSink(url, encoder="x264")
+    for size in ((96, 128), (48, 64)):
+        server = _Server(url, 3)
+        deadline = time.monotonic() + 15
+        index = 0
+        while len(server.frames) < 3 and time.monotonic() < deadline:
+            sink.write(frame_result(picture(size), f"{size}.mp4", index=index))  # one file after the other
+            index += 1
+            time.sleep(0.02)
+        server.join()
+        assert {(f.height, f.width) for f in server.frames} == {size}
+    sink.close()
+
+
 def test_the_end_of_a_run_does_not_wait_for_a_server_that_hangs() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(20)

@@ -32,7 +32,7 @@ def write_with_sound(
     """29.97 frames a second with B-frames, beside `tracks` mono tracks that click once a second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        video = cast("VideoStream", container.add_stream("libx264", rate=Fraction(30_000, 1001), options={"bf": "3"}))
+        video = container.add_stream("libx264", rate=Fraction(30_000, 1001), options={"bf": "3"})
         video.height, video.width, video.pix_fmt = 96, 128, "yuv420p"
         video.time_base = video.codec_context.time_base = _TICKS
         sounds = [cast("AudioStream", container.add_stream(codec, rate=rate)) for _ in range(tracks)]

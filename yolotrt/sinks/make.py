@@ -83,6 +83,9 @@ class Outputs:
         self._options, self._sources, self._several = options, tuple(sources), several
         self._names: defaultdict[Path, Names] = defaultdict(Names)  # by folder
         self._made: list[Sink] = []
+        # A folder of pictures is one stream; each video or camera is one by itself.
+        pictures = ((str(path), s) for s in sources for path in s.paths if not s.info_of(str(path)).moving)
+        self._streams = {path: source.info.name for path, source in pictures}
         self.addresses: list[str] = []
         """Where the streams can be looked at."""
 
@@ -133,7 +136,7 @@ class Outputs:
         if options.restream is not None:
             made.append(self._keep(self._restream(options.restream)))
         if options.show:
-            made.append(self._keep(WindowSink(on_closed)))
+            made.append(self._keep(WindowSink(on_closed, stream_of=self._stream_of)))
         if options.jsonl is not None:  # the last one, since it empties an older file
             made.append(self._keep(self._json_lines(options.jsonl)))
         return made
@@ -159,10 +162,14 @@ class Outputs:
 
     def _restream(self, url: str) -> Sink:
         if url.startswith("http://"):
-            sink = MjpegSink(_http_address(url))
+            sink = MjpegSink(_http_address(url), stream_of=self._stream_of)
             self.addresses.append(sink.url)
             return sink
-        return RtspPushSink(url, several=self._several, encoder=self._options.annotated.encoder)
+        encoder = self._options.annotated.encoder
+        return RtspPushSink(url, several=self._several, encoder=encoder, stream_of=self._stream_of)
+
+    def _stream_of(self, source_id: str) -> str:
+        return self._streams.get(source_id, source_id)
 
     def _allowed(self, target: Path, option: str) -> Path:
         if target.resolve() in {path.resolve() for source in self._sources for path in source.paths}:

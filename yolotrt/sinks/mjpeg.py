@@ -13,7 +13,7 @@ import cv2
 from yolotrt.errors import SinkError
 from yolotrt.plotting import draw_result
 from yolotrt.sinks.base import Sink
-from yolotrt.sinks.newest import Newest
+from yolotrt.sinks.newest import Held, Newest, StreamOf, itself
 from yolotrt.types import FrameResult
 
 _QUALITY = 80
@@ -33,11 +33,11 @@ class MjpegSink(Sink):
         url: of the page.
     """
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], *, stream_of: StreamOf = itself) -> None:
         """Start to serve at (host, port); port 0 takes one that is free. Raises SinkError where that is refused."""
         super().__init__()
         host, port = address
-        self._newest = Newest()
+        self._newest = Newest(stream_of)
         try:
             self._server = _Server(address, self._newest)
         except OSError as e:
@@ -76,15 +76,14 @@ class _Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
 
-    def jpeg(self, number: int, result: FrameResult) -> bytes:
+    def jpeg(self, held: Held) -> bytes:
         """The drawn result as JPEG; made once for all clients."""
-        name = result.frame.source_id
         with self._encoding:
-            done, data = self._encoded.get(name, (0, b""))
-            if done != number:
-                _, buffer = cv2.imencode(".jpg", draw_result(result), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+            done, data = self._encoded.get(held.stream, (0, b""))
+            if done != held.number:
+                _, buffer = cv2.imencode(".jpg", draw_result(held.result), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
                 data = buffer.tobytes()
-                self._encoded[name] = (number, data)
+                self._encoded[held.stream] = (held.number, data)
             return data
 
 
@@ -123,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             self.send_error(404, "the stream is over")
             return
-        self._send("image/jpeg", self.server.jpeg(*found))
+        self._send("image/jpeg", self.server.jpeg(found))
 
     def _send(self, kind: str, data: bytes) -> None:
         self.send_response(200)
@@ -140,8 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         number = 0
         while (found := self.server.newest.get(name, after=number)) is not None:
-            number = found[0]
-            data = self.server.jpeg(*found)
+            number = found.number
+            data = self.server.jpeg(found)
             self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
             self.wfile.write(data + b"\r\n")
 

@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 from yolotrt.types import FrameResult
+
+StreamOf: TypeAlias = Callable[[str], str]
+"""The name of the stream that a frame belongs to, by `Frame.source_id`: all pictures of a folder are one stream."""
+
+
+def itself(source_id: str) -> str:
+    """The stream of a frame where every source is one."""
+    return source_id
+
+
+class Held(NamedTuple):
+    """A result with the name of its stream; `number` counts all results that were put in."""
+
+    number: int
+    stream: str
+    result: FrameResult
 
 
 class Newest:
     """A place per stream that holds one result; the next one replaces it. All methods are for any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream_of: StreamOf = itself) -> None:
+        self._stream_of = stream_of
         self._changed = threading.Condition()
         self._number = 0
-        self._held: dict[str, tuple[int, FrameResult]] = {}
+        self._held: dict[str, Held] = {}
         self._closed = False
 
-    def put(self, result: FrameResult) -> None:
-        """Replace the result of its stream, which is `Frame.source_id`."""
+    def put(self, result: FrameResult) -> str:
+        """Replace the result of its stream; returns the stream's name."""
+        stream = self._stream_of(result.frame.source_id)
         with self._changed:
             self._number += 1
-            self._held[result.frame.source_id] = (self._number, result)
+            self._held[stream] = Held(self._number, stream, result)
             self._changed.notify_all()
+        return stream
 
     def streams(self) -> list[str]:
         """Those that have given a result, in the order of their first one."""
         with self._changed:
             return list(self._held)
 
-    def get(
-        self, stream: str | None = None, *, after: int = 0, timeout_s: float | None = None
-    ) -> tuple[int, FrameResult] | None:
+    def get(self, stream: str | None = None, *, after: int = 0, timeout_s: float | None = None) -> Held | None:
         """Wait for a result with a number above `after`, of one stream or of any, the oldest first.
 
         Returns None when the time is over, or `close` was called.
@@ -51,6 +70,6 @@ class Newest:
             self._held.clear()
             self._changed.notify_all()
 
-    def _find(self, stream: str | None, after: int) -> tuple[int, FrameResult] | None:
+    def _find(self, stream: str | None, after: int) -> Held | None:
         held = self._held.values() if stream is None else [self._held[stream]] if stream in self._held else []
-        return min((entry for entry in held if entry[0] > after), key=lambda entry: entry[0], default=None)
+        return min((entry for entry in held if entry.number > after), key=lambda entry: entry.number, default=None)

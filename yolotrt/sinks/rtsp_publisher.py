@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _TICK = Fraction(1, 90_000)
 _FPS = Fraction(25)  # for the encoder's key frames; pictures are sent when they come
+RESIZED = 3
+"""Exit code: the size of the pictures has changed, which takes another publication."""
+
 _PATIENCE_S = 10  # with a server that takes nothing more
 
 
@@ -34,8 +37,8 @@ def main() -> int:
             if publication is None:
                 publication = _Publication(config["url"], config["encoder"], pixels)
             elif publication.size != h264.even(pixels.shape[:2]):
-                print("the size of the pictures changed", flush=True)
-                return 1
+                publication.close()
+                return RESIZED
             publication.write(pixels)
         if publication is not None:
             publication.close()

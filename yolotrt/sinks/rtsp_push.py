@@ -12,8 +12,9 @@ from yolotrt.sinks import h264
 from yolotrt.sinks.base import Sink
 from yolotrt.sinks.child import Child
 from yolotrt.sinks.h264 import Encoder
-from yolotrt.sinks.newest import Newest
+from yolotrt.sinks.newest import Newest, StreamOf, itself
 from yolotrt.sinks.pictures import safe_name
+from yolotrt.sinks.rtsp_publisher import RESIZED
 from yolotrt.sources.address import without_credentials
 from yolotrt.types import FrameResult
 
@@ -30,8 +31,10 @@ class RtspPushSink(Sink):
     silent, pictures are left out, and it is tried again and again. What happens is logged, without the password.
     """
 
-    def __init__(self, url: str, *, several: bool = False, encoder: Encoder = "auto") -> None:
-        """Args: several: whether more than one stream will come.
+    def __init__(
+        self, url: str, *, several: bool = False, encoder: Encoder = "auto", stream_of: StreamOf = itself
+    ) -> None:
+        """Args: several: whether streams come side by side; if not, whatever comes goes to the one address.
 
         Raises:
             MissingExtraError: PyAV is not installed.
@@ -44,14 +47,15 @@ class RtspPushSink(Sink):
             raise MissingExtraError("av", "video", needed_for="publishing streams") from e
         h264.check_encoder(encoder)
         self._url, self._several, self._encoder = url, several, encoder
-        self._newest = Newest()
+        self._newest = Newest(stream_of)
         self._pushes: dict[str, _Push] = {}
 
     def write(self, result: FrameResult) -> None:
-        name = result.frame.source_id
-        self._newest.put(result)
-        if name not in self._pushes:
-            url = f"{self._url.rstrip('/')}/{quote(safe_name(name), safe='')}" if self._several else self._url
+        name = self._newest.put(result)
+        if not self._several and not self._pushes:
+            self._pushes[name] = _Push(self._url, self._encoder, None, self._newest)
+        elif self._several and name not in self._pushes:
+            url = f"{self._url.rstrip('/')}/{quote(safe_name(name), safe='')}"
             self._pushes[name] = _Push(url, self._encoder, name, self._newest)
 
     def close(self) -> None:
@@ -63,7 +67,7 @@ class RtspPushSink(Sink):
 class _Push:
     """One stream on its way to the server, through a process of its own."""
 
-    def __init__(self, url: str, encoder: Encoder, stream: str, newest: Newest) -> None:
+    def __init__(self, url: str, encoder: Encoder, stream: str | None, newest: Newest) -> None:
         self._config = {"url": url, "encoder": encoder}
         self._shown = without_credentials(url)
         self._stream, self._newest = stream, newest
@@ -88,14 +92,16 @@ class _Push:
             self._child = Child("yolotrt.sinks.rtsp_publisher", self._config, self._heard)
             try:
                 while found is not None:
-                    number = found[0]
-                    self._child.send(self._stream, draw_result(found[1]))
+                    number = found.number
+                    self._child.send(found.stream, draw_result(found.result))
                     found = self._newest.get(self._stream, after=number)
             except OSError:
                 pass  # its exit code says why
             code = self._child.end()
             if self._newest.closed or self._stopped.is_set():
                 return
+            if code == RESIZED:
+                continue
             self._failed(self._trouble or f"the server does not answer, exit code {code}")
             self._stopped.wait(_WAITS_S[min(self._troubles, len(_WAITS_S)) - 1])
 

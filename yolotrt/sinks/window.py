@@ -11,7 +11,7 @@ from yolotrt.errors import SinkError
 from yolotrt.plotting import draw_result
 from yolotrt.sinks.base import Sink
 from yolotrt.sinks.child import Child
-from yolotrt.sinks.newest import Newest
+from yolotrt.sinks.newest import Newest, StreamOf, itself
 from yolotrt.types import FrameResult
 
 _MOST = 1280  # pixels of the longer side
@@ -26,7 +26,7 @@ class WindowSink(Sink):
     Closing a window, q or Esc ends the showing.
     """
 
-    def __init__(self, on_closed: Callable[[], None]) -> None:
+    def __init__(self, on_closed: Callable[[], None], *, stream_of: StreamOf = itself) -> None:
         """Open the screen.
 
         Args:
@@ -37,7 +37,7 @@ class WindowSink(Sink):
         super().__init__()
         _check_screen()
         self._on_closed = on_closed
-        self._newest = Newest()
+        self._newest = Newest(stream_of)
         self._ready = threading.Event()
         self._trouble = ""
         self._child = Child("yolotrt.sinks.window_viewer", {}, self._heard)
@@ -73,8 +73,8 @@ class WindowSink(Sink):
         number = 0
         try:
             while (found := self._newest.get(after=number)) is not None:
-                number = found[0]
-                self._child.send(found[1].frame.source_id, draw_result(found[1]), most=_MOST)
+                number = found.number
+                self._child.send(found.stream, draw_result(found.result), most=_MOST)
         except OSError:
             pass  # the user closed it
         self._child.end()
