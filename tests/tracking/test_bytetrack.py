@@ -79,6 +79,17 @@ def test_times_that_stand_still_or_run_back() -> None:
     assert _numbers(tracked) == [1]
 
 
+def test_a_clock_that_begins_anew() -> None:
+    tracker = make_tracker(TrackOptions(keep_s=1.0), fps=25)
+    for i in range(5):
+        tracker.update(_boxes((10, 10, 0.9)), 3600 + i / 25)
+    for i in range(50):  # two seconds without the object: its track is over
+        tracker.update(_boxes(), i / 25)
+    for i in range(50, 53):
+        tracked = tracker.update(_boxes((10, 10, 0.9)), i / 25)
+    assert _numbers(tracked) == [2]
+
+
 def _result(source_id: str, index: int, fps: float = 25) -> FrameResult:
     frame = Frame(pixels=picture(), source_id=source_id, index=index, timestamp_s=index / fps)
     return FrameResult(frame=frame, detections=_boxes((10, 10, 0.9)), seconds=StageSeconds())

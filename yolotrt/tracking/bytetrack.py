@@ -12,6 +12,7 @@ from yolotrt.tracking.base import Tracker, TrackOptions
 
 _TRACKERS_FPS = 30.0  # the package counts its buffer in frames of a video of this rate
 _SHORTEST_S = 1e-3  # between two frames: times that stand still or run back come from damaged files
+_ANEW_S = 1.0  # a clock that goes back by more was set anew
 
 
 class ByteTrack(Tracker):
@@ -34,13 +35,12 @@ class ByteTrack(Tracker):
             minimum_iou_threshold=options.min_iou,
         )
         self._time_s: float | None = None
+        self._shift_s = 0.0
 
     def update(self, detections: Detections, timestamp_s: float | None = None) -> Detections:
         import supervision
 
-        if timestamp_s is not None and self._time_s is not None:
-            timestamp_s = max(timestamp_s, self._time_s + _SHORTEST_S)
-        self._time_s = timestamp_s
+        timestamp_s = self._forward(timestamp_s)
         count = len(detections)
         tracked = self._tracker.update(
             supervision.Detections(
@@ -56,3 +56,12 @@ class ByteTrack(Tracker):
             given = tracked.tracker_id
             numbers[tracked.data["place"]] = np.where(given < 0, -1, given + 1)  # the first one is 1
         return replace(detections, tracker_id=numbers)
+
+    def _forward(self, timestamp_s: float | None) -> float | None:
+        """The time on a clock that never stands still or runs back; one that begins anew goes on where it was."""
+        if timestamp_s is not None and self._time_s is not None:
+            if timestamp_s + self._shift_s < self._time_s - _ANEW_S:
+                self._shift_s = self._time_s - timestamp_s
+            timestamp_s = max(timestamp_s + self._shift_s, self._time_s + _SHORTEST_S)
+        self._time_s = timestamp_s
+        return timestamp_s
