@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from yolotrt.sources import LiveOptions, NetworkSource  # noqa: E402
 from yolotrt.types import FrameResult  # noqa: E402
 
 _PER_SERVER = 2
+_BACK_S = 10.0  # an attempt that runs out, a pause, another attempt, a key frame
 _OPTIONS = LiveOptions(read_timeout_s=2, connect_timeout_s=2)
 _MAX_SLOPE = 1.0  # MB a minute
 _NOISE_MB = 3  # that an allocator takes and gives back, whatever the time
@@ -104,22 +105,49 @@ def _growth(values: Sequence[float]) -> float:
     return statistics.median(values[-quarter:]) - statistics.median(values[:quarter])
 
 
-def disturb(servers: list[RtspServer], chance: random.Random, over: threading.Event) -> dict[str, int]:
-    """Kill and freeze servers, one at a time, until it is over; all are up at the end. Counts what was done."""
-    done = {"kills": 0, "freezes": 0}
-    while not over.wait(chance.uniform(1, 4)):
-        server = chance.choice(servers)
-        if chance.random() < 0.5:
-            server.kill()
-            over.wait(chance.uniform(0, 6))
-            server.start()
-            done["kills"] += 1
-        else:
-            server.freeze()
-            over.wait(chance.uniform(0.5, 6))
-            server.thaw()
-            done["freezes"] += 1
-    return done
+class Saboteur:
+    """Kills and freezes servers, one at a time, and measures how long their streams take to come back.
+
+    Attributes:
+        back_s: by what was done, seconds from a server that is up again to a frame of each of its streams.
+    """
+
+    def __init__(self, servers: list[RtspServer], statuses: Callable[[], tuple[StreamStatus, ...]], seed: int) -> None:
+        self.back_s: dict[str, list[float]] = {"kill": [], "freeze": []}
+        self._servers, self._statuses = servers, statuses
+        self._chance = random.Random(seed)  # noqa: S311 (no secret)
+
+    def run(self, over: threading.Event) -> None:
+        """Until it is over; then all servers are up."""
+        while not over.wait(self._chance.uniform(1, 4)):
+            number = self._chance.randrange(len(self._servers))
+            server, what = self._servers[number], self._chance.choice(["kill", "freeze"])
+            if what == "kill":
+                server.kill()
+                over.wait(self._chance.uniform(0, 6))
+                server.start()
+            else:
+                server.freeze()
+                over.wait(self._chance.uniform(0.5, 6))
+                server.thaw()
+            self.back_s[what].append(self._wait_for(number))
+
+    def _wait_for(self, number: int) -> float:
+        mine = slice(number * _PER_SERVER, (number + 1) * _PER_SERVER)
+        before = [status.processed for status in self._statuses()[mine]]
+        started = time.monotonic()
+        while time.monotonic() - started < _BACK_S:
+            if all(now.processed > b for now, b in zip(self._statuses()[mine], before, strict=True)):
+                break
+            time.sleep(0.02)
+        return time.monotonic() - started
+
+    def report(self) -> dict[str, dict[str, float]]:
+        return {
+            what: {"times": len(times), "p50_s": round(statistics.median(times), 2), "max_s": round(max(times), 2)}
+            for what, times in self.back_s.items()
+            if times
+        }
 
 
 def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -149,8 +177,8 @@ def _run(
     pipeline: Pipeline, streams: list[Stream], servers: list[RtspServer], options: argparse.Namespace
 ) -> dict[str, Any]:
     raised: list[str] = []
-    done: dict[str, int] = {}
     over = threading.Event()
+    saboteur = Saboteur(servers, pipeline.status, options.seed)
 
     def run() -> None:
         try:
@@ -158,11 +186,11 @@ def _run(
         except BaseException as e:  # noqa: BLE001 (it is a finding)
             raised.append(repr(e))
 
-    def disturb_all() -> None:
+    def disturb() -> None:
         if not options.calm:
-            done.update(disturb(servers, random.Random(options.seed), over))  # noqa: S311 (no secret)
+            saboteur.run(over)
 
-    threads = [threading.Thread(target=run), threading.Thread(target=disturb_all)]
+    threads = [threading.Thread(target=run), threading.Thread(target=disturb)]
     for thread in threads:
         thread.start()
     samples = Samples()
@@ -172,19 +200,16 @@ def _run(
         samples.take(time.monotonic() - started)
     over.set()
     threads[1].join()
-    before = [status.processed for status in pipeline.status()]
-    time.sleep(8)  # time to come back: a connection attempt that runs out, the next one, a key frame
-    back = [s.processed > b for s, b in zip(pipeline.status(), before, strict=True)]
     for stream in streams:
         stream.source.stop()
     threads[0].join(30)
     if threads[0].is_alive():
         raised.append("the run does not end")
-    return _report(samples, pipeline.status(), done, raised, back)
+    return _report(samples, pipeline.status(), saboteur, raised)
 
 
 def _report(
-    samples: Samples, statuses: tuple[StreamStatus, ...], done: dict[str, int], raised: list[str], back: list[bool]
+    samples: Samples, statuses: tuple[StreamStatus, ...], saboteur: Saboteur, raised: list[str]
 ) -> dict[str, Any]:
     steady = samples.after(min(60.0, samples.seconds[-1] / 3))
     slope = steady.slope_mb_per_min()
@@ -192,13 +217,14 @@ def _report(
     failures = list(raised)
     failures += [f"{s.name}: frames got lost" for s in statuses if not s.accounted or s.waiting or s.running]
     failures += [f"{s.name}: {s.state.value}" for s in statuses if s.state is not StreamState.ENDED]
-    failures += [f"{s.name}: did not come back" for s, is_back in zip(statuses, back, strict=True) if not is_back]
+    late = [max(times, default=0.0) for times in saboteur.back_s.values()]
+    failures += [f"a stream did not come back within {_BACK_S:g} s"] if max(late) >= _BACK_S else []
     rise = _growth(steady.rss_mb)
     failures += [f"memory grows by {slope:.2f} MB a minute"] if slope > _MAX_SLOPE and rise > _NOISE_MB else []
     failures += [f"{name} grow by {more:g}" for name, more in growth.items() if more > _SPARE]
     return {
         "minutes": round(samples.seconds[-1] / 60, 1),
-        **done,
+        "back": saboteur.report(),
         "streams": [status.to_dict() for status in statuses],
         "rss_mb": {
             "start": round(steady.rss_mb[0], 1),
