@@ -11,6 +11,8 @@ from yolotrt.export.source import Source
 from yolotrt.model_spec import ModelSpec, Precision
 from yolotrt.options import ExportOptions, PlanOptions, PrecisionChoice
 
+_TRIED: tuple[Kind, ...] = ("fp8", "int8")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
@@ -19,12 +21,14 @@ class Goal:
     Attributes:
         precision: of the arithmetic in the graph; `auto` where it is chosen by what comes out.
         kinds: the precisions to quantize to: one, or all that `auto` tries.
+        untried: why `auto` does not try the others, a sentence each.
         flavour: the TensorRT that builds the plan; None for no plan.
         note: why there is no plan, and how to get one; empty where one is built.
     """
 
     precision: PrecisionChoice
     kinds: tuple[Kind, ...] = ()
+    untried: tuple[str, ...] = ()
     flavour: Flavour | None = None
     note: str = ""
 
@@ -58,7 +62,10 @@ def choose_goal(options: ExportOptions, source: Source, given: ModelSpec | None)
         precision = _as_it_is(options, source, given.precision)
     kinds = _kinds(precision, given, flavour)
     _check_data(options, precision, kinds)
-    return Goal(precision=precision, kinds=kinds, flavour=flavour, note=note)
+    untried: tuple[str, ...] = ()
+    if precision == "auto" and flavour is not None:
+        untried = tuple(f"{k.upper()} was not tried: {flavour.lacks_precision(k)}." for k in _TRIED if k not in kinds)
+    return Goal(precision=precision, kinds=kinds, untried=untried, flavour=flavour, note=note)
 
 
 def _as_it_is(options: ExportOptions, source: Source, given: Precision) -> Precision:
@@ -83,7 +90,7 @@ def _kinds(precision: PrecisionChoice, given: ModelSpec | None, flavour: Flavour
     if given is not None and given.precision != "fp32":
         return ()
     if precision == "auto":
-        return tuple(kind for kind in ("fp8", "int8") if not (flavour and flavour.lacks_precision(kind)))
+        return tuple(kind for kind in _TRIED if not (flavour and flavour.lacks_precision(kind)))
     if precision not in ("fp8", "int8"):
         return ()
     if flavour is not None and (problem := flavour.lacks_precision(precision)):

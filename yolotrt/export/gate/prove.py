@@ -36,6 +36,7 @@ class Task:
         choose: take the fastest of FP16 and all of `kinds` that is inside the budget; else the one kind there is.
         max_drop: the budget: how much of FP32's score may be lost, relative.
         where: what the latencies are measured on.
+        notes: what a reader of the proof should know already.
     """
 
     model: onnx.ModelProto = field(repr=False)
@@ -45,6 +46,7 @@ class Task:
     choose: bool
     max_drop: float
     where: Where
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ class _Run:
 
     def __init__(self, task: Task, pictures: CalibrationPictures | None, yardstick: Yardstick, log: StageLog) -> None:
         self._task, self._pictures, self._yardstick, self._log = task, pictures, yardstick, log
-        self._notes = [*(pictures.notes if pictures else ()), *yardstick.notes]
+        self._notes = [*task.notes, *(pictures.notes if pictures else ()), *yardstick.notes]
         self._ranked: dict[Precision, list[Sensitivity]] = {}
         self._candidates: list[Candidate] = []
 

@@ -60,6 +60,7 @@ def prove_precision(
         choose=goal.precision == "auto",
         max_drop=evidence.max_drop,
         where=Where(target=options.target, flavour=goal.flavour, plan=options.plan),
+        notes=goal.untried,
     )
     yardstick = evidence.yardstick(graph)
     proven = prove(task, evidence.pictures, yardstick, log)
