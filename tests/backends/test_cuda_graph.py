@@ -272,6 +272,17 @@ def test_out_of_memory_for_a_lane(bench: Bench) -> None:
     assert_same(bench.runner(PICTURES[:1], DetectOptions()), bench.wanted(PICTURES[:1]))
 
 
+def test_out_of_memory_for_more_boxes(bench: Bench) -> None:
+    """Others do not pay for one call that asks for too much."""
+    bench.runner(PICTURES[:1], DetectOptions())
+    bench.machine.memory = 1000
+    with pytest.raises(CudaError, match="cannot be allocated"):
+        bench.runner(PICTURES[:1], DetectOptions(multi_label=True))
+    bench.machine.memory = 2**30
+    assert_same(bench.runner(PICTURES[:1], DetectOptions()), bench.wanted(PICTURES[:1]))
+    assert not bench.runner._room.every_class
+
+
 def test_out_of_memory_for_a_large_picture(bench: Bench) -> None:
     bench.runner(PICTURES[:1], DetectOptions())
     bench.machine.memory = 10**6

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from yolotrt.cuda import compile as compile_module
-from yolotrt.cuda.compile import Architecture, cached_path, compile_source, compiled
+from yolotrt.cuda.compile import Architecture, cached_path, compile_source, compiled, compiler_version
 from yolotrt.cuda.kernel_source import KernelSource
 from yolotrt.decode.detect_cuda import CANDIDATES, NMS
 from yolotrt.errors import CudaError, MissingExtraError
@@ -62,6 +62,11 @@ def test_gpus_that_the_compiler_does_not_know(capability: str, name: str) -> Non
     if capability != "8.9" and major != 12:
         pytest.skip("another compiler than the one this was written for")
     assert Architecture.of(capability).name == name
+
+
+@needs_compiler
+def test_the_compilers_version() -> None:
+    assert compiler_version() >= (13, 0)
 
 
 @needs_compiler

@@ -144,10 +144,11 @@ class _Room:
     every_class: bool
 
     def widened(self, options: Sequence[DetectOptions]) -> _Room:
-        return _Room(
-            max(self.max_det, *(o.max_det for o in options)),
-            self.every_class or any(o.multi_label for o in options),
-        )
+        needed = _Room(max(o.max_det for o in options), any(o.multi_label for o in options))
+        return self.merged(needed)
+
+    def merged(self, other: _Room) -> _Room:
+        return _Room(max(self.max_det, other.max_det), self.every_class or other.every_class)
 
 
 class GraphRunner:
@@ -278,14 +279,16 @@ class GraphRunner:
             self._idle.put(lane)
 
     def _ready(self, lane: Lane | None, options: Sequence[DetectOptions]) -> Lane:
-        with self._lock:
-            room = self._room = self._room.widened(options) if options else self._room
+        room = self._room.widened(options) if options else self._room
         if lane is not None and lane.room != room:
             lane.close()
             lane = None
         if lane is None:
             lane = Lane(self._machine, self._engine, room)
-        lane.report = self._report
+            lane.report = self._report
+            # Only now: what there is no memory for is not tried again for others.
+            with self._lock:
+                self._room = self._room.merged(room)
         return lane
 
     def _report(self, note: str) -> None:

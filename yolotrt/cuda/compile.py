@@ -87,6 +87,12 @@ def compiled(source: KernelSource, architecture: Architecture, *, again: bool = 
     return code
 
 
+def compiler_version() -> tuple[int, int]:
+    """Of NVRTC, such as (13, 0). Raises MissingExtraError where it is not installed."""
+    major, minor = _call(_nvrtc().nvrtcVersion(), "the CUDA compiler")
+    return major, minor
+
+
 def cached_path(source: KernelSource, architecture: Architecture) -> Path:
     """Where the code of a source is kept."""
     key = hashlib.sha256("\0".join((source.digest, architecture.name, *OPTIONS)).encode()).hexdigest()
@@ -165,4 +171,4 @@ def _call(result: tuple[Any, ...], what: str) -> Any:
     status, *values = result
     if int(status) != 0:
         raise CudaError(f"{what}: {status.name}")
-    return values[0] if values else None
+    return values[0] if len(values) == 1 else tuple(values)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yolotrt.cuda.compile import Architecture, compiled
+from yolotrt.cuda.compile import Architecture, compiled, compiler_version
 from yolotrt.cuda.device import Device
-from yolotrt.cuda.driver import check, driver, translated
+from yolotrt.cuda.driver import check, driver, driver_version, translated
 from yolotrt.cuda.kernel_source import KernelSource
 from yolotrt.cuda.machine import DeviceArray, Dim, Kernel, Queue, Recording
 from yolotrt.cuda.stream import Stream
@@ -94,8 +94,16 @@ class Gpu:
         if int(code) == 0:
             return module
         # What the cache holds may come from a compiler that this driver does not know.
-        code_again = compiled(source, architecture, again=True)
-        return check(api.cuModuleLoadData(code_again), f"the kernels of {source.path.name} cannot be loaded")
+        code, module = api.cuModuleLoadData(compiled(source, architecture, again=True))
+        what = f"the kernels of {source.path.name} cannot be loaded"
+        if int(code) != 0 and driver_version()[0] < compiler_version()[0]:
+            raise CudaError(
+                f"{what}: the NVIDIA driver is older than the compiler",
+                got="CUDA {}.{}".format(*driver_version()),
+                expected="CUDA {}.{}".format(*compiler_version()),
+                remedy="Update the NVIDIA driver, or use --device cpu.",
+            )
+        return check((code, module), what)
 
 
 class GpuMemory:

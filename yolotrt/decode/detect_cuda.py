@@ -31,6 +31,7 @@ _HEADS = {"anchor_free": 0, "objectness": 1, "end_to_end": 2, "detr": 3}
 _ACTIVE, _AGNOSTIC, _CLIP, _SOME_CLASSES, _EVERY_CLASS = 1, 2, 4, 8, 16
 _ANCHORS, _PARTS, _NMS_THREADS = 32, 8, 512
 _KEPT_BYTES = 20
+_MOST_CANDIDATES = 30_000  # as in the kernel, and on the CPU
 _CLASS_IDS = 1024  # classes that a filter can name where the model names none
 
 THRESHOLDS = np.dtype(
@@ -107,14 +108,15 @@ class DecodeLayout:
             "anchor_free": (shape[2], shape[1] - 4),
             "objectness": (shape[1], shape[2] - 5),
         }.get(spec.head, (shape[1], 0))
+        capacity = anchors * (max(num_classes, 1) if every_class else 1)
         return cls(
             head=spec.head,
             dtype=dtype,
             anchors=anchors,
             num_classes=num_classes,
             class_words=-(-max(num_classes or _CLASS_IDS, len(spec.names)) // 32),
-            capacity=anchors * (max(num_classes, 1) if every_class else 1),
-            max_det=max_det,
+            capacity=capacity,
+            max_det=min(max_det, capacity, _MOST_CANDIDATES),
         )
 
     def thresholds(self, geometry: LetterboxGeometry, options: DetectOptions) -> npt.NDArray[Any]:
