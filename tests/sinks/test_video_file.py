@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from fractions import Fraction
@@ -192,3 +193,17 @@ def test_full_disk_leaves_the_live_video_so_far(tmp_path: Path) -> None:
     assert run.stdout.startswith(f"cannot write {target}")
     assert 20 < len(video_times(target)) < 300
     assert target.stat().st_size < 1_000_000  # without the torn piece
+
+
+def test_a_finished_video_leaves_no_encoder_behind(tmp_path: Path) -> None:
+    def encoders() -> int:
+        return sum(type(o).__name__ == "VideoStream" for o in gc.get_objects())
+
+    gc.collect()
+    before = encoders()
+    for i in range(3):
+        video = VideoFile(tmp_path / f"{i}.mp4", (96, 128), live=True)
+        video.write(picture((96, 128)), 0.0)
+        assert encoders() > before
+        video.close()
+    assert encoders() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import struct
 from collections.abc import Iterator
@@ -128,6 +129,10 @@ class VideoFile:
             if self._media is not None:
                 self._media.finish(self._container, self.seconds + self._frame_s if cut else math.inf)
             self._container.close()
+        # PyAV's containers and streams hold each other, and with them some megabytes of an encoder, which Python's
+        # own count of objects does not see: a camera that is recorded in pieces would fill the memory.
+        del self._container, self._stream
+        gc.collect()
         self._place.close()
 
     @contextlib.contextmanager
