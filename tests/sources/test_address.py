@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from yolotrt.errors import MissingExtraError, SourceError
+from yolotrt.sources import open_source
 from yolotrt.sources.address import is_webcam, without_credentials
 
 
@@ -21,6 +25,24 @@ from yolotrt.sources.address import is_webcam, without_credentials
 )
 def test_no_credentials_are_shown(address: str, shown: str) -> None:
     assert without_credentials(address) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["rtsp:/me:secret@camera/1", "me:secret@camera/1", "rtsp//me:secret@camera", "rtsp:me:secret@c"]
+)
+def test_addresses_that_are_mistyped(text: str) -> None:
+    with pytest.raises(SourceError, match="no such file or folder") as caught:
+        open_source(text)
+    assert "secret" not in str(caught.value)
+
+
+def test_without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(
+        MissingExtraError, match=r'reading rtsp://camera/1 needs .* pip install "yolotrt\[video\]"'
+    ) as caught:
+        open_source("rtsp://me:secret@camera/1")
+    assert "secret" not in str(caught.value)
 
 
 def test_webcams() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from yolotrt.errors import SourceError, UsageError
 from yolotrt.sources import images, video
-from yolotrt.sources.address import is_address, is_webcam, without_credentials
+from yolotrt.sources.address import is_address, is_webcam, without_credentials, without_slips
 from yolotrt.sources.base import SeveralSources, Source, SourceInfo, StreamState, Watcher
 from yolotrt.sources.images import ArraysSource, ImagesSource, read_image
 from yolotrt.sources.lists import listed
@@ -159,12 +159,12 @@ def _expand(text: str) -> list[Path]:
         if path.exists():
             return [path]
     except OSError as e:  # not allowed, or a name too long for this machine
-        raise SourceError(f"{text}: cannot be read: {e.strerror or e}") from e
+        raise SourceError(f"{without_slips(text)}: cannot be read: {e.strerror or 'not a name'}") from None
     if _NUMBERS.search(text):
         return _known_files(_numbered(text), f"{text}: no picture or video has such a name")
     if glob.has_magic(text):
         return _known_files(_globbed(text), f"{text}: no picture or video matches")
-    raise SourceError(f"{text}: no such file or folder")
+    raise SourceError(f"{without_slips(text)}: no such file or folder")
 
 
 def _globbed(text: str) -> Iterator[Path]:

@@ -14,6 +14,7 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _SECRET = re.compile(
     r"((?:pass(?:word|wd|phrase)?|pwd|token|secret|(?:api|stream)?key|auth|sig(?:nature)?)=)[^&#/]*", re.I
 )
+_CREDENTIALS = re.compile(r"[^\s/]*:[^\s@]*@")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -49,6 +50,11 @@ def without_credentials(url: str) -> str:
     # A password may hold any character, also @ and /: what comes before the last @ of the address is left out.
     rest = rest.rpartition("@")[2] if "@" in rest else rest
     return scheme + "://" + _SECRET.sub(r"\1***", rest)
+
+
+def without_slips(text: str) -> str:
+    """A name that is no file, for people: it may be an address that was mistyped (`rtsp:/user:password@...`)."""
+    return _CREDENTIALS.sub("***@", text) if scheme_of(text) is None else without_credentials(text)
 
 
 def with_environment(text: str, *, where: str) -> str:
