@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from queue import LifoQueue
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -174,9 +175,7 @@ class GraphRunner:
         self._room = _Room(options.max_det, every_class=False)
         _layout(engine, self._room)  # refuses what cannot be decoded
         self._lock = threading.Lock()
-        # A place without a lane is one to be made when it is needed. The one used last is taken first, so that no more
-        # are made than run at a time.
-        self._idle: LifoQueue[Lane | None] = LifoQueue()
+        self._idle = _Idle()
         self._lanes = options.lanes
         for _ in range(options.lanes):
             self._idle.put(None)
@@ -295,6 +294,25 @@ class GraphRunner:
         self._note = note
 
 
+class _Idle:
+    """Lanes that do nothing at the moment. None is a place for one to be made when it is needed."""
+
+    def __init__(self) -> None:
+        # A permit to take one; the one used last is on top, so that no more are made than run at a time. The two need
+        # no lock of their own, which would cost more than all of it.
+        self._permits: SimpleQueue[None] = SimpleQueue()
+        self._lanes: list[Lane | None] = []
+
+    def get(self) -> Lane | None:
+        """Wait for one."""
+        self._permits.get()
+        return self._lanes.pop()
+
+    def put(self, lane: Lane | None) -> None:
+        self._lanes.append(lane)
+        self._permits.put(None)
+
+
 class Lane:
     """One batch at a time: a queue, memory, and a recording per batch size."""
 
@@ -338,12 +356,13 @@ class Lane:
         self._owners = [*pictures, *surfaces]
         self._batch = _fitting(self._spec.batch, len(pictures))
         recording = self.recording(self._batch)
-        self._table.clear()
+        self._table.clear(range(len(pictures), self._batch))
         self._staging.reserve([0 if isinstance(s, Surface) else s.staged_size for s in surfaces])
         for i, (surface, geometry) in enumerate(zip(surfaces, self._geometries, strict=True)):
             self._table.pictures[i] = self._describe(i, surface, geometry)
             self._table.thresholds[i] = self._layout.thresholds(geometry, options[i])
-            self._table.classes[i] = self._layout.classes(options[i])
+            if options[i].classes is not None:
+                self._table.classes[i] = self._layout.classes(options[i])
         if callable(recording):
             recording()
         else:
@@ -481,9 +500,11 @@ class _Table:
         self.thresholds: npt.NDArray[Any] = parts[1].view(THRESHOLDS)
         self.classes: npt.NDArray[np.uint32] = parts[2].view(np.uint32).reshape(batch, layout.class_words)
 
-    def clear(self) -> None:
-        """No picture at all: slots that are not filled are padding of the batch."""
-        self._host.array[:] = 0
+    def clear(self, slots: range) -> None:
+        """No picture in these slots: they are padding of the batch."""
+        if slots:
+            self.pictures[slots.start : slots.stop] = 0
+            self.thresholds[slots.start : slots.stop] = 0
 
     def upload(self, queue: Queue) -> None:
         queue.copy(self._device.address, self._host.address, self._size)
@@ -543,6 +564,7 @@ class _Staging:
         self._memory.close()
 
 
+@functools.cache
 def graph_sizes(batch: BatchRange) -> tuple[int, ...]:
     """The batch sizes that are recorded: the ends of the range, its best, and powers of two between."""
     powers = {2**i for i in range(batch.max.bit_length())}

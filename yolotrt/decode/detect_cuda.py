@@ -6,6 +6,7 @@ confidences both take the first in the model's output.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,21 +121,8 @@ class DecodeLayout:
         )
 
     def thresholds(self, geometry: LetterboxGeometry, options: DetectOptions) -> npt.NDArray[Any]:
-        """The `THRESHOLDS` of one picture."""
-        found = np.zeros((), THRESHOLDS)
-        found["flags"] = (
-            _ACTIVE
-            | _AGNOSTIC * options.agnostic
-            | _CLIP * options.clip
-            | _SOME_CLASSES * (options.classes is not None)
-            | _EVERY_CLASS * options.multi_label
-        )
-        found["conf"], found["iou"], found["max_det"] = options.conf, options.iou, min(options.max_det, self.max_det)
-        found["left"], found["top"] = geometry.pad_left, geometry.pad_top
-        found["scale_y"], found["scale_x"] = geometry.gain
-        found["height"], found["width"] = geometry.source_size
-        found["input_height"], found["input_width"] = geometry.input_size
-        return found
+        """The `THRESHOLDS` of one picture; not to be changed."""
+        return _thresholds(geometry, options, self.max_det)
 
     def classes(self, options: DetectOptions) -> npt.NDArray[np.uint32]:
         """The class filter of one picture: `[class_words]`, a bit for each class to keep."""
@@ -237,6 +225,24 @@ class DecodeKernels:
 
     def close(self) -> None:
         self._memory.close()
+
+
+@functools.lru_cache(maxsize=256)  # the frames of a video all have the same ones
+def _thresholds(geometry: LetterboxGeometry, options: DetectOptions, max_det: int) -> npt.NDArray[Any]:
+    found = np.zeros((), THRESHOLDS)
+    found["flags"] = (
+        _ACTIVE
+        | _AGNOSTIC * options.agnostic
+        | _CLIP * options.clip
+        | _SOME_CLASSES * (options.classes is not None)
+        | _EVERY_CLASS * options.multi_label
+    )
+    found["conf"], found["iou"], found["max_det"] = options.conf, options.iou, min(options.max_det, max_det)
+    found["left"], found["top"] = geometry.pad_left, geometry.pad_top
+    found["scale_y"], found["scale_x"] = geometry.gain
+    found["height"], found["width"] = geometry.source_size
+    found["input_height"], found["input_width"] = geometry.input_size
+    return found
 
 
 def _aligned(size: int) -> int:

@@ -104,7 +104,7 @@ class Rows:
 
 def describe_host(address: int, rows: Rows, geometry: LetterboxGeometry, pad_value: int) -> npt.NDArray[Any]:
     """The `PICTURE` of a host picture (BGR `uint8 [H, W, 3]`) whose `rows` were copied to `address`."""
-    found = _placed(geometry, pad_value)
+    found = _placed(geometry, pad_value).copy()
     found["pixels"], found["pitch"] = address, 3 * geometry.source_size[1]
     found["format"], found["rows"] = _FORMATS["bgr"], rows.mode
     return found
@@ -112,7 +112,7 @@ def describe_host(address: int, rows: Rows, geometry: LetterboxGeometry, pad_val
 
 def describe_surface(surface: Surface, geometry: LetterboxGeometry, pad_value: int) -> npt.NDArray[Any]:
     """The `PICTURE` of a surface."""
-    found = _placed(geometry, pad_value)
+    found = _placed(geometry, pad_value).copy()
     found["pixels"], found["pitch"] = surface.address, surface.pitch
     found["format"] = _FORMATS[surface.format]
     if surface.format == "nv12":
@@ -152,7 +152,9 @@ def grid(n: int, height: int, width: int) -> Dim:
     return -(-width // _TILE[0]), -(-height // _TILE[1]), n
 
 
+@functools.lru_cache(maxsize=64)
 def _placed(geometry: LetterboxGeometry, pad_value: int) -> npt.NDArray[Any]:
+    """What the geometry alone says of a `PICTURE`; to be copied."""
     (height, width), (resized_height, resized_width) = geometry.source_size, geometry.resized_size
     found = np.zeros((), PICTURE)
     found["height"], found["width"] = height, width
