@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from tests.export.quantize.graphs import WIDE, conv, conv_silu, graph, pictures, weights
 from yolotrt.errors import ExportError, UsageError
@@ -140,6 +141,18 @@ def test_a_few_strong_positions_decide() -> None:
     found = range_errors(model, [stem], {"stem_conv": [8 / 127, 4 / 127]}, [batch], INT8)["stem_conv"]
     assert found[0] < 0.01
     assert found[1] > 0.1
+
+
+def test_a_tensor_that_only_an_addition_reads_keeps_all_its_values() -> None:
+    body = [
+        *conv_silu("x", "a"),
+        helper.make_node("AveragePool", ["x"], ["mean"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["mean", "a"], ["sum"]),
+        *conv_silu("sum", "t"),
+    ]
+    found = quantize(graph(body), pictures, kind="int8")
+    assert found.methods["mean"] == "minmax"
+    assert set(found.scales) == {"image", "x", "mean", "sum"}
 
 
 def test_fp8_takes_the_largest_magnitude() -> None:

@@ -37,7 +37,7 @@ class Range:
         scale: threshold over the largest value of the format, rounded up to a number that FP16 holds.
         method: the rule that gave it; `part` is a part of the largest magnitude.
         noise: of the output relative to the output, averaged over the convolutions that read the group; None where it
-            was not measured, because the method was given.
+            was not measured: the method was given, or no convolution reads the group.
     """
 
     threshold: float
@@ -93,7 +93,11 @@ def choose(
     )
     chosen = []
     for group, options in enumerate(candidates):
-        noise = np.mean([errors[c.key] for c in placement.convolutions if c.root_group == group], axis=0)
+        readers = [errors[c.key] for c in placement.convolutions if c.root_group == group]
+        if not readers:  # an Add alone reads it, as its residual
+            chosen.append(options[0])
+            continue
+        noise = np.mean(readers, axis=0)
         best = int(np.argmin(noise))
         found = options[best]
         chosen.append(
