@@ -30,7 +30,7 @@ OnTurn = Callable[[str], None]
 """Called whenever something is done, with what it was."""
 
 _SAMPLES = 4  # sample pictures that go through the stream
-_RACED = 10  # pictures of a race
+_RACED = 5  # pictures of a round of a race, at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def bench(options: BenchOptions, *, prepare: Prepare | None = None, on_turn: OnT
 def _measure(
     options: BenchOptions, files: ModelFiles, detector: Detector, pictures: Sequence[ImageU8], on_turn: OnTurn
 ) -> _Measured:
-    with plan_stages(detector, files, pictures, batch=options.batch) as plan:
+    with plan_stages(detector, files, pictures, batch=options.batch, turn_s=timing.turn_s(options.seconds)) as plan:
         samples = timing.measure(plan.stages, seconds=options.seconds, on_turn=lambda: on_turn("stages"))
     parts = {name: Summary.of(rows) for name, rows in samples.items()}
     engine = parts.get(ENGINE_ON_DEVICE, parts[ENGINE])

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+
 from yolotrt._version import __version__
 from yolotrt.diagnosis.report import version_of
 
-_PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "openvino")
+_PACKAGES = ("numpy", "onnxruntime", "openvino")
 _STAT = Path("/proc/stat")
 _CPUINFO = Path("/proc/cpuinfo")
 BUSY = 0.1
@@ -66,7 +68,7 @@ class Machine:
             gpus=gpus,
             driver=driver,
             system=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
-            versions={"yolotrt": __version__, **versions},
+            versions={"yolotrt": __version__, **versions, "OpenCV": cv2.__version__},
             date=time.strftime("%Y-%m-%d"),
         )
 

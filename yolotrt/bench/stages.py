@@ -21,7 +21,7 @@ ENGINE_ON_DEVICE = "engine alone, on the GPU's clock"
 HOST_TO_BOXES = "host to boxes"
 STREAM = "stream"
 _FEW = 16
-_STREAM_S = 0.5
+_STREAM_S = 0.5  # at most, of one call
 _MOST = 4096
 
 
@@ -42,7 +42,7 @@ class Plan:
 
 @contextlib.contextmanager
 def plan_stages(
-    detector: Detector, files: ModelFiles, pictures: Sequence[ImageU8], *, batch: int | None
+    detector: Detector, files: ModelFiles, pictures: Sequence[ImageU8], *, batch: int | None, turn_s: float
 ) -> Iterator[Plan]:
     """The stages of a detector; what belongs to them is freed at the end of the block.
 
@@ -51,6 +51,7 @@ def plan_stages(
         files: of its model.
         pictures: one stage `HOST_TO_BOXES` for each size; all go through the stream.
         batch: see `Plan`; None takes the size that the model is tuned for.
+        turn_s: how long a turn of a stage lasts; a call of the stream takes about half of it.
 
     Raises:
         UsageError: a batch that the model does not take.
@@ -67,7 +68,7 @@ def plan_stages(
             stages.append(Stage(name=ENGINE_ON_DEVICE, run=lambda: {ENGINE_ON_DEVICE: runner.run()}, pictures=size))
         by_size = {picture.shape: picture for picture in pictures}
         stages += [_host_to_boxes(detector, picture, alone=len(by_size) == 1) for picture in by_size.values()]
-        stream, streamed = _stream(detector, frames_of(pictures), size)
+        stream, streamed = _stream(detector, frames_of(pictures), size, min(turn_s / 2, _STREAM_S))
         yield Plan(stages=[*stages, stream], batch=size, streamed=streamed)
 
 
@@ -118,8 +119,8 @@ def _host_to_boxes(detector: Detector, picture: ImageU8, *, alone: bool) -> Stag
     return Stage(name=name, run=run)
 
 
-def _stream(detector: Detector, frames: Sequence[Frame], batch: int) -> tuple[Stage, int]:
-    """Many pictures in batches, as many batches at a time as the back-end runs; a call lasts about half a second."""
+def _stream(detector: Detector, frames: Sequence[Frame], batch: int, seconds: float) -> tuple[Stage, int]:
+    """Many pictures in batches, as many batches at a time as the back-end runs; a call lasts about `seconds`."""
     sizes = {geometry_for(frame.pixels, detector.spec).input_size for frame in frames}
     # Pictures of several input sizes cannot share a batch.
     chosen = frames if len(sizes) == 1 else frames[:1]
@@ -137,6 +138,6 @@ def _stream(detector: Detector, frames: Sequence[Frame], batch: int) -> tuple[St
     few = -(-_FEW // batch) * batch
     stream(few)
     per_picture = stream(few)
-    count = min(max(int(_STREAM_S / per_picture), few), _MOST)
+    count = min(max(int(seconds / per_picture), few), _MOST)
     count = -(-count // batch) * batch
     return Stage(name=STREAM, run=lambda: {STREAM: stream(count)}, pictures=count), count

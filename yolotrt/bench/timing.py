@@ -98,20 +98,25 @@ def measure(
         for _ in range(WARM_UP):
             names = list(stage.run())
         found |= {name: [[] for _ in range(rounds)] for name in names}
-    turn_s = seconds / rounds / max(len(stages), 1)
+    turn = seconds / rounds / max(len(stages), 1)
     order = random.Random(0)  # noqa: S311 (an order of turns, not a secret)
-    for turn in range(rounds):
+    for number in range(rounds):
         for stage in order.sample(list(stages), len(stages)):
             time.sleep(PAUSE_S)
             stage.run()
             began = time.perf_counter()
             while True:
                 for name, taken in stage.run().items():
-                    found[name][turn].append(taken)
-                if time.perf_counter() - began >= turn_s:
+                    found[name][number].append(taken)
+                if time.perf_counter() - began >= turn:
                     break
             on_turn()
     return dict(found)
+
+
+def turn_s(seconds: float, *, stages: int = 3, rounds: int = ROUNDS) -> float:
+    """How long a turn lasts, about, before it is known how many stages there are."""
+    return seconds / rounds / stages
 
 
 def timed(name: str, call: Callable[[], object]) -> Callable[[], Parts]:

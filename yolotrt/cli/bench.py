@@ -78,11 +78,11 @@ def command(**given: Any) -> None:
         found = bench(options, on_turn=on_turn)
     for text in view.warnings(found):
         click.echo(f"Warning: {text}", err=True)
+    _print(found, as_json=as_json)
     if markdown is not None:
         from yolotrt import files
 
         files.write_text(markdown, view.markdown(found))
-    _print(found, as_json=as_json)
 
 
 def _options(given: dict[str, Any]) -> BenchOptions:

@@ -31,15 +31,15 @@ def command(**given: Any) -> None:
 
     top, trace, as_json = (given.pop(name) for name in ("top", "trace", "as_json"))
     found = profile(ProfileOptions(**given))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        from rich.console import Console
+
+        from yolotrt.bench.profile.view import show
+
+        show(found, Console(highlight=False), top=top)
     if trace is not None:
         from yolotrt.bench.profile.trace import write_trace
 
         write_trace(found, trace)
-    if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2))
-        return
-    from rich.console import Console
-
-    from yolotrt.bench.profile.view import show
-
-    show(found, Console(highlight=False), top=top)
