@@ -105,14 +105,14 @@ def test_one_that_freezes_is_not_noticed_by_the_others(detector: Detector) -> No
                     wait_until(lambda: pipeline.status()[2].state is StreamState.STALLED, 2)
                     wait_until(lambda: pipeline.status()[2].state is StreamState.RECONNECTING, 2)
                     counts.append(_processed(pipeline))
-                time.sleep(4)
+                time.sleep(8)
                 counts.append(_processed(pipeline))
             bad.thaw()
             wait_until(lambda: pipeline.status()[2].state is StreamState.LIVE, 5)
             never = pipeline.status()[3]
         before = np.subtract(counts[1], counts[0])
         during = np.subtract(counts[3], counts[2])
-    assert during[:2] == pytest.approx(before[:2], rel=0.05, abs=2)
+    assert during[:2] == pytest.approx(before[:2], rel=0.05)
     assert during[2] == 0
     assert pipeline.status()[2].reconnects == 1
     assert (never.state, never.read) == (StreamState.CONNECTING, 0)
