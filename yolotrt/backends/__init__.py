@@ -31,6 +31,7 @@ def open_backend(
     device: str = "auto",
     strict: bool = False,
     threads: int = 0,
+    graphs: bool = False,
 ) -> Backend:
     """Load a model in the fastest back-end that can run it here.
 
@@ -44,6 +45,7 @@ def open_backend(
         device: `auto`, `cpu`, `cuda`, or `cuda:N` / `N` for the GPU with that number.
         strict: raise FallbackRefusedError rather than run in another back-end than the plan's.
         threads: of a CPU back-end; 0 takes one per physical core.
+        graphs: run a TensorRT plan as CUDA graphs from pictures to boxes (a `PictureBackend`), or raise.
 
     Raises:
         UsageError: an unknown back-end or device, or two options that exclude each other.
@@ -54,11 +56,13 @@ def open_backend(
         raise UsageError("option threads is out of range", got=threads, expected="0 (one per core) or more")
     # Read at most once, and only where it is needed: that of a large ONNX file takes a while.
     spec = functools.cache(functools.partial(read_spec, files))
-    names = _candidates(files, backend, device, spec)
+    names = _candidates(files, "tensorrt" if graphs and backend == "auto" else backend, device, spec)
+    if graphs and names != ["tensorrt"]:
+        raise UsageError("option graphs is for TensorRT plans", got=f"back-end {backend}", expected="tensorrt")
     failure: Exception | None = None
     for name in names:
         try:
-            opened = _OPENERS[name](files, gpu, threads, spec)
+            opened = _tensorrt_graphs(files, gpu) if graphs else _OPENERS[name](files, gpu, threads, spec)
         except (BackendError, ModelError, MissingExtraError) as e:
             if strict and len(names) > 1:
                 raise FallbackRefusedError(f"{name} cannot run {files.asked} and strict forbids another: {e}") from e
@@ -142,6 +146,13 @@ def _tensorrt(files: ModelFiles, gpu: int, _threads: int, _spec: ReadSpec) -> Ba
 
     assert files.plan is not None
     return TensorRTBackend.open(files.plan, device=gpu)
+
+
+def _tensorrt_graphs(files: ModelFiles, gpu: int) -> Backend:
+    from yolotrt.backends.tensorrt_graph import TensorRTGraphBackend
+
+    assert files.plan is not None
+    return TensorRTGraphBackend.open(files.plan, device=gpu)
 
 
 def _openvino(files: ModelFiles, _gpu: int, threads: int, spec: ReadSpec) -> Backend:

@@ -153,7 +153,12 @@ class _Room:
 
 
 class GraphRunner:
-    """A model on one GPU. May be shared by threads; as many run side by side as there are lanes."""
+    """A model on one GPU. May be shared by threads; as many run side by side as there are lanes.
+
+    Attributes:
+        spec: what the model is.
+        lanes: batches that may run at a time.
+    """
 
     def __init__(self, machine: Machine, engine: GraphEngine, options: GraphOptions | None = None) -> None:
         """Args:
@@ -176,8 +181,8 @@ class GraphRunner:
         _layout(engine, self._room)  # refuses what cannot be decoded
         self._lock = threading.Lock()
         self._idle = _Idle()
-        self._lanes = options.lanes
-        for _ in range(options.lanes):
+        self.lanes = options.lanes
+        for _ in range(self.lanes):
             self._idle.put(None)
         self._closed = False
         self._note = ""
@@ -247,11 +252,11 @@ class GraphRunner:
                 return
             self._closed = True
         with self._machine.active():
-            for _ in range(self._lanes):
+            for _ in range(self.lanes):
                 lane = self._idle.get()
                 if lane is not None:
                     lane.close()
-            for _ in range(self._lanes):
+            for _ in range(self.lanes):
                 self._idle.put(None)  # whoever waits is told that it is closed
             self._engine.close()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from yolotrt.backends.base import BackendInfo
+from yolotrt.backends.base import Backend, BackendInfo
 from yolotrt.backends.cuda_graph import Enqueue, GraphOptions, GraphRunner
 from yolotrt.backends.flavours import Flavour
+from yolotrt.backends.pictures import PictureBackend
 from yolotrt.backends.runtime_cache import RuntimeCacheFile
 from yolotrt.backends.tensorrt_api import ICudaEngine, IExecutionContext, IRuntimeCache, IRuntimeConfig, Runtime
 from yolotrt.backends.tensorrt_engine import InputRange, check_flavour, choose_flavour, load_engine, tensors
@@ -16,8 +17,11 @@ from yolotrt.backends.tensorrt_log import Messages, capture
 from yolotrt.cuda.device import Device
 from yolotrt.cuda.gpu import gpu
 from yolotrt.cuda.machine import Machine, Queue
+from yolotrt.detections import Detections
 from yolotrt.errors import BackendError, CudaError, ModelError
+from yolotrt.options import DetectOptions
 from yolotrt.plan_file import PlanFile, read_plan_file
+from yolotrt.types import ImageU8
 
 
 def open_graphs(path: Path, *, device: int = 0, options: GraphOptions | None = None) -> GraphRunner:
@@ -46,6 +50,34 @@ def open_graphs(path: Path, *, device: int = 0, options: GraphOptions | None = N
     except BaseException:
         engine.close()
         raise
+
+
+class TensorRTGraphBackend(PictureBackend):
+    """A plan as CUDA graphs, as `Detector` takes it."""
+
+    def __init__(self, runner: GraphRunner) -> None:
+        """Make it of a runner, which is closed with it, and record its usual batch size."""
+        try:
+            runner.warm_up()
+        except BaseException:
+            runner.close()
+            raise
+        super().__init__(runner.spec, runner.info)
+        self.runner = runner
+
+    @classmethod
+    def open(cls, path: Path, *, device: int = 0) -> TensorRTGraphBackend:
+        """Load a plan file. Raises as `open_graphs`."""
+        return cls(open_graphs(path, device=device))
+
+    def _detect(self, images: Sequence[ImageU8], options: Sequence[DetectOptions]) -> list[Detections]:
+        return self.runner(images, options)
+
+    def _side_by_side(self) -> tuple[Backend, ...]:
+        return (self,) * self.runner.lanes
+
+    def _close(self) -> None:
+        self.runner.close()
 
 
 class TensorRTGraphEngine:

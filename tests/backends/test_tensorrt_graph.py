@@ -1,0 +1,120 @@
+"""A detector on CUDA graphs, on a machine without a GPU: kernels as host code, ONNX Runtime in place of TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.backends.test_cuda_graph import BATCHES, PICTURES, assert_same
+from tests.support.cuda_host.engine import OnnxEngine
+from tests.support.cuda_host.machine import HostMachine
+from tests.support.tiny_models import tiny_yolo
+from yolotrt import Detections, Detector
+from yolotrt.backends import tensorrt_graph
+from yolotrt.backends.cuda_graph import GraphRunner
+from yolotrt.backends.tensorrt_graph import TensorRTGraphBackend
+from yolotrt.errors import BackendError, CudaError, UsageError
+from yolotrt.options import DetectOptions
+from yolotrt.preprocess.letterbox_cpu import letterbox
+from yolotrt.types import Frame
+
+
+@pytest.fixture
+def machine() -> HostMachine:
+    return HostMachine()
+
+
+@pytest.fixture
+def plan(tmp_path: Path, machine: HostMachine, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is opened as a plan: what is behind it needs no GPU."""
+    onnx, engine = tiny_yolo(tmp_path / "m.onnx", batch=None), tmp_path / "m.engine"
+
+    def open_graphs(path: Path, *, device: int = 0) -> GraphRunner:
+        assert (path, device) == (engine, 1)
+        return GraphRunner(machine, OnnxEngine(onnx, machine, batch=BATCHES))
+
+    monkeypatch.setattr(tensorrt_graph, "open_graphs", open_graphs)
+    engine.write_bytes(b"")
+    return engine
+
+
+@pytest.fixture
+def detector(plan: Path, machine: HostMachine) -> Iterator[Detector]:
+    with Detector(plan, device="cuda:1", graphs=True) as made:
+        yield made
+    assert machine.open == 0
+
+
+@pytest.fixture
+def wanted(tmp_path: Path, plan: Path) -> list[Detections]:
+    with Detector(tmp_path / "m.onnx", backend="onnxruntime") as cpu:
+        return cpu(PICTURES)
+
+
+def test_a_detector_gives_the_boxes_of_the_cpu(detector: Detector, wanted: list[Detections]) -> None:
+    assert_same(detector(PICTURES), wanted)
+    assert_same([detector(PICTURES[0])], wanted[:1])
+    assert detector([]) == []
+
+
+def test_frames_keep_their_options_and_times(detector: Detector, wanted: list[Detections]) -> None:
+    frames = [
+        Frame(pixels=pixels, source_id="here", index=i, decode_s=0.5, options=DetectOptions(max_det=1) if i else None)
+        for i, pixels in enumerate(PICTURES[:3])
+    ]
+    results = detector.detect_frames(frames)
+    assert [r.frame for r in results] == frames
+    assert_same([r.detections for r in results], [wanted[0], wanted[1][:1], wanted[2][:1]])
+    for r in results:
+        assert (r.seconds.decode, r.seconds.preprocess, r.seconds.postprocess) == (0.5, 0, 0)
+        assert r.seconds.inference > 0
+
+
+def test_streams_run_several_batches_at_a_time(detector: Detector, wanted: list[Detections]) -> None:
+    batches = [[Frame(pixels=PICTURES[i % 10], source_id="s", index=i)] for i in range(30)]
+    results = list(detector.detect_batches(batches))
+    assert [r.frame.index for r in results] == list(range(30))
+    assert_same([r.detections for r in results], [wanted[i % 10] for i in range(30)])
+
+
+def test_threads_share_a_detector(detector: Detector, wanted: list[Detections]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        assert_same(list(pool.map(lambda i: detector(PICTURES[i % 10]), range(30))), wanted * 3)
+
+
+def test_raw_outputs_are_refused(detector: Detector, plan: Path) -> None:
+    with pytest.raises(BackendError, match="gives boxes, not the outputs"):
+        detector._backend.infer(letterbox(PICTURES[:1], detector.spec))
+
+
+def test_a_closed_detector(plan: Path, machine: HostMachine) -> None:
+    detector = Detector(plan, device=1, graphs=True)
+    detector.close()
+    with pytest.raises(BackendError, match="closed"):
+        detector(np.zeros((8, 8, 3), np.uint8))
+    assert machine.open == 0
+
+
+def test_a_failure_of_the_first_recording_leaves_nothing_open(plan: Path, machine: HostMachine) -> None:
+    machine.memory = 1000
+    with pytest.raises(CudaError, match="cannot be allocated"):
+        Detector(plan, device=1, graphs=True)
+    assert machine.open == 0
+
+
+def test_graphs_are_for_plans(tmp_path: Path, plan: Path) -> None:
+    with pytest.raises(UsageError, match="cannot run in back-end tensorrt"):
+        Detector(tmp_path / "m.onnx", graphs=True)
+    with pytest.raises(UsageError, match="option graphs is for TensorRT plans, got back-end onnxruntime"):
+        Detector(tmp_path / "m.onnx", backend="onnxruntime", graphs=True)
+
+
+def test_what_runs_is_told(plan: Path) -> None:
+    backend = TensorRTGraphBackend.open(plan, device=1)
+    assert backend.info == backend.runner.info
+    assert backend.side_by_side() == (backend,) * backend.runner.lanes
+    backend.close()
