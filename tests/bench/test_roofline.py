@@ -95,7 +95,7 @@ WORK = Work(
 def test_a_roof_of_arithmetic_and_one_of_memory() -> None:
     peaks = Peaks(source="test", flops={"fp32": 1e9, "int8": 4e9}, bytes=1e6)
     found = roof(WORK, peaks, batch=2, measured_ms=12.0, on_cpu=False, arithmetic="int8")
-    assert (found.compute_ms, found.memory_ms) == (pytest.approx(4 + 2), pytest.approx(2.0))
+    assert (found.compute_ms, found.memory_ms) == pytest.approx((4 + 2, 2.0))
     assert found.share == pytest.approx(0.5)
     assert "50% of the roof (6.00 ms, bound by arithmetic; test)" in str(found)
     slow = Peaks(source="test", flops=peaks.flops, bytes=1e5)

@@ -69,9 +69,9 @@ def test_a_turn_lasts_for_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch)
 def test_a_summary() -> None:
     seconds = np.linspace(0.001, 0.1, 100)
     found = Summary.of([seconds[:50].tolist(), seconds[50:].tolist()])
-    assert (found.runs, found.fastest) == (100, pytest.approx(1.0))
-    assert (found.p50, found.p90, found.p99) == (pytest.approx(50.5), pytest.approx(90.1), pytest.approx(99.01))
-    assert found.rounds == (pytest.approx(25.5), pytest.approx(75.5))
+    assert (found.runs, found.fastest) == pytest.approx((100, 1.0))
+    assert (found.p50, found.p90, found.p99) == pytest.approx((50.5, 90.1, 99.01))
+    assert found.rounds == pytest.approx((25.5, 75.5))
 
 
 def test_few_calls_have_no_99th_percentile() -> None:

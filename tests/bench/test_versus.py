@@ -46,11 +46,11 @@ RACE = Race(
 def test_ratios_and_their_spread() -> None:
     ratios = RACE.ratios()
     before_after = ratios["before + after, same runtime, of Ultralytics'"]
-    assert (before_after.ratio, before_after.low, before_after.high) == (pytest.approx(1 / 3), 0.25, 0.5)
+    assert (before_after.ratio, before_after.low, before_after.high) == pytest.approx((1 / 3, 0.25, 0.5))
     around = ratios["all around the inference, same runtime, of Ultralytics'"]
-    assert (around.ratio, around.low, around.high) == (pytest.approx(3 / 8), 0.3, 0.5)
+    assert (around.ratio, around.low, around.high) == pytest.approx((3 / 8, 0.3, 0.5))
     speed = ratios["speed of best, times Ultralytics'"]
-    assert (speed.ratio, speed.low, speed.high) == (pytest.approx(18 / 8), 2.0, 2.5)
+    assert (speed.ratio, speed.low, speed.high) == pytest.approx((18 / 8, 2.0, 2.5))
     assert str(speed) == "2.25 (rounds 2.00 to 2.50)"
     assert "speed of same, times Ultralytics'" in ratios
 

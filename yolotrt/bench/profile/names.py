@@ -3,7 +3,7 @@
 Runtimes rename what they fuse: `/model.0/conv/Conv/WithoutBiases`, `/model.0/conv/Conv_output_0_nchwc`,
 `/model.0/act/Mul/QuickGeluFusion/`, `/model.0/conv/Conv + PWN(/model.0/act/Sigmoid, /model.0/act/Mul)`. Each of them
 holds names of nodes, or of the tensors that nodes give. What is found that way is told by the runtime. A node that no
-layer names is then inferred: it was fused into the layer that reads its result, if only one layer does.
+layer names is then inferred: it was fused into whatever reads its result, if that is one layer (or one set of them).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class GraphNames:
             if name in of or name in self._results:
                 continue
             homes = [of.get(reader, set()) for reader in self._readers[name]]
-            if homes and len(homes[0]) == 1 and all(home == homes[0] for home in homes):
+            if homes and homes[0] and all(home == homes[0] for home in homes):
                 of[name] = homes[0]
         found: list[list[str]] = [[] for _ in layers]
         for name in self.operators:
