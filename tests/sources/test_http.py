@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import cv2
+import numpy as np
 import pytest
 
 from tests.support.media import moving_box, picture, write_video
@@ -66,6 +68,24 @@ def test_a_playlist_with_an_end(address: str, tmp_path: Path) -> None:
     assert len(list(NetworkSource(f"{address}/index.m3u8"))) == 60
 
 
+def test_sound_alone(address: str, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 44100
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    with watched(NetworkSource(f"{address}/a.mp4")) as seen:
+        wait_until(lambda: seen.ended, 5)
+    assert "no video in the stream" in str(seen.error)
+
+
+def test_a_title_that_is_no_text(address: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", moving_box(3), title="XXXX")
+    path.write_bytes(path.read_bytes().replace(b"XXXX", b"\xff\xfe\xfa\xff"))
+    assert len(list(NetworkSource(f"{address}/a.mkv"))) == 3
+
+
 def test_a_live_playlist_is_shown_in_its_own_time(address: str, tmp_path: Path) -> None:
     muxer = {"hls_time": "1", "hls_flags": "omit_endlist", "hls_list_size": "0"}
     write_video(tmp_path / "index.m3u8", moving_box(75), muxer=muxer, encoder={"g": "25"})
@@ -74,6 +94,8 @@ def test_a_live_playlist_is_shown_in_its_own_time(address: str, tmp_path: Path) 
         wait_until(lambda: seen.frames, 8)
         time.sleep(1.2)
         assert 10 < len(seen.frames) < 60
+        wait_until(lambda: len(seen.frames) >= 70, 5)
+    assert seen.lates == 0
     assert source.info.live
 
 

@@ -180,11 +180,6 @@ def test_a_reader_that_is_too_slow_jumps_ahead() -> None:
             time.sleep(0.2)
             return True
 
-        def late(self) -> None:
-            self.lates += 1
-
-        lates = 0
-
     with rtsp_server(RtspStream()) as server:
         seen = Slow(NetworkSource(server.url(), options=LiveOptions(max_latency_s=0.5)))
         seen.start()

@@ -52,6 +52,7 @@ def write_video(
     full_range: bool = False,
     encoder: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
+    title: str | None = None,
 ) -> Path:
     """Encode BGR frames.
 
@@ -65,6 +66,8 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     stream: VideoStream | None = None
     with av.open(str(path), "w", options=muxer or {}) as container:
+        if title is not None:
+            container.metadata["title"] = title
         for number, pixels in enumerate(frames):
             if stream is None:
                 stream = cast("VideoStream", container.add_stream(codec, rate=fps, options=encoder or {}))

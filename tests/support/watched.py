@@ -33,7 +33,7 @@ class Watched(Watcher):
         self.newest: Frame | None = None
         self.told: list[tuple[float, StreamState, str]] = []
         self.problems: list[SourceError] = []
-        self.corrupted = 0
+        self.corrupted = self.lates = 0
         self.error: BaseException | None = None
         source.watcher, source.on_problem = self, self.problems.append
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -51,6 +51,9 @@ class Watched(Watcher):
 
     def corrupt(self) -> None:
         self.corrupted += 1
+
+    def late(self) -> None:
+        self.lates += 1
 
     def since(self, moment: float) -> list[Seen]:
         """The frames that came after a moment."""

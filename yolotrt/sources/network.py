@@ -15,6 +15,7 @@ from yolotrt.sources.address import scheme_of, without_credentials
 from yolotrt.sources.base import SourceInfo
 from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
 from yolotrt.sources.pixels import Converter
+from yolotrt.sources.video import lenient
 
 if TYPE_CHECKING:
     import av
@@ -74,15 +75,17 @@ class NetworkSource(LiveSource):
     def _over(self, transport: str, patience_s: float) -> Iterator[Shot]:
         with self._opened(transport, patience_s) as container:
             stream = next((s for s in container.streams.video), None)
-            if stream is None:
-                raise LostError(f"{self.info.name}: the stream has no video", hopeless=True)
+            if stream is None or stream.codec_context is None:
+                raise LostError(f"{self.info.name}: no video in the stream that FFmpeg knows", hopeless=True)
             self._connected((stream.height, stream.width) if stream.width else None, stream.average_rate)
             yield from self._read(container, stream)
 
     def _read(self, container: InputContainer, stream: VideoStream) -> Iterator[Shot]:
         to_bgr, decoder = Converter(mirrored=False), _decoder(stream, "SLICE" if self.info.live else "AUTO")
         pace = _Pace() if self.info.live and container.format.name == "hls" else None
-        for packet in self._packets(container, stream):
+        # An HLS segment is there at once and waits for its time: that is no backlog.
+        backlog = _Backlog(self.options.max_latency_s) if self.info.live and pace is None else None
+        for packet in self._packets(container, stream, backlog):
             received, started = time.monotonic(), time.perf_counter()
             frames, whole = _decoded(decoder, packet)
             if not whole:
@@ -96,12 +99,13 @@ class NetworkSource(LiveSource):
                 pixels = partial(to_bgr, frame)
                 yield Shot(received_s=received, camera_s=frame.time, decode_s=spent / len(frames), pixels=pixels)
 
-    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[Any]]:
+    def _packets(
+        self, container: InputContainer, stream: VideoStream, backlog: _Backlog | None
+    ) -> Iterator[av.Packet[Any]]:
         """Those of the video that are worth decoding, as they come."""
         import av
 
         limit = self.options.read_timeout_s
-        backlog = _Backlog(self.options.max_latency_s)
         packets = container.demux()  # the sound as well, which must not hide that no picture comes
         last_packet = self._last_picture = time.monotonic()
         while not self._stopped.is_set():
@@ -119,16 +123,19 @@ class NetworkSource(LiveSource):
                 raise LostError(f"{self.info.name}: the connection broke ({failure.strerror})")
             if packet is None:
                 return
+            if backlog is not None:
+                backlog.waited(now - asked, now)
             if packet.stream_index != stream.index:
                 continue
             last_packet = now
             if self.info.live and now - self._last_picture > _BLIND * limit:
                 raise LostError(f"{self.info.name}: data arrives, and no picture in it for {_BLIND * limit:g} s")
-            if packet.size and self.info.live and not backlog.keeps_up(now - asked, now, is_key=packet.is_keyframe):
+            if backlog is not None and packet.size and not backlog.keeps_up(now, is_key=packet.is_keyframe):
                 self.watcher.late()
                 self._last_picture = now
                 continue
             yield packet
+            last_packet = time.monotonic()  # what the reader does with it is not the camera's silence
 
     @contextlib.contextmanager
     def _opened(self, transport: str, patience_s: float) -> Iterator[InputContainer]:
@@ -142,7 +149,7 @@ class NetworkSource(LiveSource):
         started = time.monotonic()
         failure = None
         try:
-            container = av.open(self._url, timeout=timeout, container_options=options)
+            container = av.open(self._url, timeout=timeout, container_options=options, **lenient(av.__version__))
         except av.FFmpegError as e:
             failure = e
         took = time.monotonic() - started
@@ -189,11 +196,13 @@ class _Backlog:
         self._waited_at = time.monotonic()
         self._jumping = False
 
-    def keeps_up(self, waited_s: float, now: float, *, is_key: bool) -> bool:
-        """Whether to decode this packet, for which the reader waited `waited_s`."""
-        caught_up = waited_s > 0.001
-        if caught_up:
+    def waited(self, seconds: float, now: float) -> None:
+        """The reader waited so long for a packet of whatever kind."""
+        if seconds > 0.001:
             self._waited_at = now
+
+    def keeps_up(self, now: float, *, is_key: bool) -> bool:
+        """Whether to decode this packet of the video."""
         if now - self._waited_at > self._limit_s:
             self._jumping = True
         elif is_key:

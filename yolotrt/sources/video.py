@@ -176,7 +176,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if path.stat().st_size == 0:
             raise SourceError(f"{path}: the video is empty (zero bytes)", remedy="Copy or download it again.")
         options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
-        container = av.open(str(path), container_options=options, **_lenient(av.__version__))
+        container = av.open(str(path), container_options=options, **lenient(av.__version__))
     except av.FFmpegError as e:
         raise SourceError(f"{path}: not a video, or a damaged one") from e
     except OSError as e:
@@ -190,8 +190,8 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         yield container, streams[0]
 
 
-def _lenient(version: str) -> dict[str, Any]:
-    """Titles that are not UTF-8 must not stop a video. PyAV 19 dropped the option."""
+def lenient(version: str) -> dict[str, Any]:
+    """Options for `av.open`: titles that are not UTF-8 must not stop a video. PyAV 19 dropped the option."""
     return {"metadata_errors": "replace"} if int(version.split(".", maxsplit=1)[0]) < 19 else {}
 
 
