@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -182,9 +183,10 @@ def test_detector_stream_of_cameras(detector: Detector) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_playable_outputs(tmp_path: Path, number: signal.Signals) -> None:
     model = tiny_yolo(tmp_path / "tiny.onnx")
-    never = f"rtsp://viewer:s3cret@127.0.0.1:{free_port()}/never"
-    with rtsp_server(RtspStream(), RtspStream(path="/b")) as server:
-        sources = [server.url(0), server.url(1), never]
+    refused = f"rtsp://viewer:s3cret@127.0.0.1:{free_port()}/never"
+    with rtsp_server(RtspStream(), RtspStream(path="/b")) as server, socket.create_server(("127.0.0.1", 0)) as mute:
+        unanswered = f"rtsp://viewer:s3cret@127.0.0.1:{mute.getsockname()[1]}/never"
+        sources = [server.url(0), server.url(1), refused, unanswered]
         outputs = ["--save", str(tmp_path / "out"), "--jsonl", str(tmp_path / "lines.jsonl")]
         process = subprocess.Popen(
             [sys.executable, "-m", "yolotrt", "detect", *sources, "--model", str(model), *outputs],

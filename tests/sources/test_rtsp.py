@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.lossy_relay import lossy_relay
-from tests.support.rtsp import RtspStream, burned_in_age_s, free_port, rtsp_server, wait_until
+from tests.support.rtsp import RtspServer, RtspStream, burned_in_age_s, free_port, rtsp_server, wait_until
 from tests.support.watched import Watched, watched
 from yolotrt.sources import LiveOptions, NetworkSource, StreamState
 from yolotrt.sources.live import Transport
@@ -58,6 +58,18 @@ def test_a_server_that_is_killed_and_started_again() -> None:
     assert {state for _, state, _ in seen.told} == {StreamState.RECONNECTING}
     before, after = (f.timestamp_s for f in (*[s for s in seen.frames if s.at < back][-1:], seen.since(back)[0]))
     assert 3 < after - before < 7, "the gap is as long as it was"
+
+
+def test_a_camera_that_comes_back_as_another_one() -> None:
+    with rtsp_server(RtspStream()) as server, watched(NetworkSource(server.url())) as seen:
+        _frames_come(seen)
+        server.kill()
+        other = RtspServer(RtspStream(codec="h265", size=(192, 256)), port=server.port)
+        try:
+            wait_until(lambda: seen.frames[-1].size == (192, 256), 3)
+        finally:
+            other.kill()
+    assert seen.source.info.size == (192, 256)
 
 
 def test_a_server_that_freezes() -> None:
