@@ -87,16 +87,43 @@ def test_no_pictures(bench: Bench) -> None:
     assert bench.runner([], DetectOptions()) == []
 
 
-def test_batches_are_recorded_once(bench: Bench) -> None:
+def test_batches_are_recorded_once(tmp_path: Path) -> None:
+    made = Bench(tiny_yolo(tmp_path / "m.onnx", batch=None), lanes=1)
     for n in (10, 5, 3, 1, 6, 2):
-        bench.runner(PICTURES[:n], DetectOptions())
+        made.runner(PICTURES[:n], DetectOptions())
     # 10 = 6 + 4, 5 goes into 6, 3 into 4.
-    assert bench.engine.prepared == [6, 4, 1, 2]
-    assert bench.machine.replays == 7
+    assert made.engine.prepared == [6, 4, 1, 2]
+    assert made.machine.replays == 7
+    made.close()
+
+
+def test_a_batch_is_started_before_the_one_before_it_is_waited_for(bench: Bench) -> None:
+    waits: list[int] = []
+    bench.machine.on_wait = lambda: waits.append(bench.machine.replays)
+    pictures = PICTURES * 2
+    assert_same(bench.runner(pictures, DetectOptions()), bench.wanted(pictures))
+    # 20 pictures are 6 + 6 + 6 + 2; the second wait behind the third batch is for the recording of the smaller one.
+    assert [n for n in waits if n > 1] == [2, 3, 3, 4, 4]
+
+
+@pytest.mark.parametrize("bad", range(0, 20, 5))
+def test_a_bad_picture_in_a_later_batch(bench: Bench, bad: int) -> None:
+    pictures: list[Any] = PICTURES * 2
+    pictures[bad] = "a.jpg"
+    with pytest.raises(SourceError):
+        bench.runner(pictures, DetectOptions())
+    assert_same(bench.runner(PICTURES, DetectOptions()), bench.wanted(PICTURES))
+
+
+def test_calls_with_many_batches_do_not_wait_for_each_other_forever(bench: Bench) -> None:
+    wanted = bench.wanted(PICTURES * 2)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: bench.runner(PICTURES * 2, DetectOptions()), range(12)):
+            assert_same(found, wanted)
 
 
 def test_a_static_batch(tmp_path: Path) -> None:
-    made = Bench(tiny_yolo(tmp_path / "m.onnx", batch=4), batch=None)
+    made = Bench(tiny_yolo(tmp_path / "m.onnx", batch=4), batch=None, lanes=1)
     for n in (1, 4, 9):
         assert_same(made.runner(PICTURES[:n], DetectOptions()), made.wanted(PICTURES[:n]))
     assert made.engine.prepared == [4]
@@ -298,6 +325,13 @@ def test_a_gpu_that_fails(bench: Bench) -> None:
             bench.runner(PICTURES[:1], DetectOptions())
     bench.machine.fails = False
     assert_same(bench.runner(PICTURES[:1], DetectOptions()), bench.wanted(PICTURES[:1]))
+
+
+def test_closing_on_a_gpu_that_is_lost(tmp_path: Path) -> None:
+    made = Bench(tiny_yolo(tmp_path / "m.onnx", batch=None))
+    made.runner(PICTURES, DetectOptions())
+    made.machine.fails = True
+    made.close()
 
 
 def test_numbers_that_are_not_finite(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -211,12 +211,26 @@ class GraphRunner:
             raise ValueError(f"options: got {len(each)}, expected one per picture ({len(pictures)})")
         found: list[Detections] = []
         most = self.spec.batch.max
-        for start in range(0, len(pictures), most):
-            part = slice(start, start + most)
-            with self._lane(each[part]) as lane:
-                lane.start(pictures[part], each[part])
-                found += lane.finish()
-        return found
+        # One batch is prepared while the one before it runs, if a second lane is free.
+        ahead: _Running | None = None
+        with self._machine.active():
+            try:
+                for start in range(0, len(pictures), most):
+                    part = slice(start, start + most)
+                    running = self._begin(pictures[part], each[part], wait=ahead is None)
+                    if running is None:
+                        # A call that has a lane does not wait for another: two such calls could wait for each other.
+                        assert ahead is not None
+                        before, ahead = ahead, None
+                        found += before.finish()
+                        running = self._begin(pictures[part], each[part], wait=True)
+                    last, ahead = ahead, running
+                    found += last.finish() if last is not None else []
+                last, ahead = ahead, None
+                return found + (last.finish() if last is not None else [])
+            finally:
+                if ahead is not None:
+                    ahead.abandon()
 
     @contextlib.contextmanager
     def on_device(
@@ -251,19 +265,35 @@ class GraphRunner:
             if self._closed:
                 return
             self._closed = True
-        with self._machine.active():
-            for _ in range(self.lanes):
-                lane = self._idle.get()
+        lanes = [self._idle.get() for _ in range(self.lanes)]
+        # A GPU that is lost frees nothing any more, and takes all it had with it.
+        _quietly(functools.partial(self._free, lanes))
+        for _ in range(self.lanes):
+            self._idle.put(None)  # whoever waits is told that it is closed
+
+    def _free(self, lanes: Sequence[Lane | None]) -> None:
+        with self._machine.active(), contextlib.ExitStack() as parts:
+            parts.callback(self._engine.close)
+            for lane in lanes:
                 if lane is not None:
-                    lane.close()
-            for _ in range(self.lanes):
-                self._idle.put(None)  # whoever waits is told that it is closed
-            self._engine.close()
+                    parts.callback(lane.close)
+
+    def _begin(
+        self, pictures: Sequence[GraphPicture], options: Sequence[DetectOptions], *, wait: bool
+    ) -> _Running | None:
+        """Start a batch in a lane; None where none is free and `wait` is off."""
+        with contextlib.ExitStack() as opened:
+            try:
+                lane = opened.enter_context(self._lane(options, wait=wait))
+            except Empty:
+                return None
+            lane.start(pictures, options)
+            return _Running(opened.pop_all(), lane)
 
     @contextlib.contextmanager
-    def _lane(self, options: Sequence[DetectOptions]) -> Iterator[Lane]:
-        """A lane that has room for these options, and the GPU made current."""
-        lane = self._idle.get()
+    def _lane(self, options: Sequence[DetectOptions], *, wait: bool = True) -> Iterator[Lane]:
+        """A lane that has room for these options, and the GPU made current. Raises Empty as `_Idle.get`."""
+        lane = self._idle.get(wait=wait)
         try:
             if self._closed:
                 raise BackendError("the model is closed", remedy="Make a new Detector.")
@@ -308,14 +338,31 @@ class _Idle:
         self._permits: SimpleQueue[None] = SimpleQueue()
         self._lanes: list[Lane | None] = []
 
-    def get(self) -> Lane | None:
-        """Wait for one."""
-        self._permits.get()
+    def get(self, *, wait: bool = True) -> Lane | None:
+        """One of them, once there is one. Raises Empty where there is none at the moment and `wait` is off."""
+        self._permits.get(block=wait)
         return self._lanes.pop()
 
     def put(self, lane: Lane | None) -> None:
         self._lanes.append(lane)
         self._permits.put(None)
+
+
+class _Running:
+    """A batch that was started."""
+
+    def __init__(self, opened: contextlib.ExitStack, lane: Lane) -> None:
+        self._opened, self._lane = opened, lane
+
+    def finish(self) -> list[Detections]:
+        """Its boxes; the lane is free for others then."""
+        with self._opened:
+            return self._lane.finish()
+
+    def abandon(self) -> None:
+        """Wait for it, and never mind what it found."""
+        with contextlib.suppress(BackendError), self._opened:
+            self._lane.wait()
 
 
 class Lane:

@@ -32,6 +32,7 @@ class HostMemory:
 
     def close(self) -> None:
         self._machine.open -= 1
+        self._machine.check()
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class HostQueue:
 
     def wait(self) -> None:
         assert self._recording is None, "a queue that records must not be waited for"
-        if self._machine.fails:
-            raise CudaError("work on the GPU failed: CUDA_ERROR_LAUNCH_FAILED")
+        self._machine.on_wait()
+        self._machine.check()
 
     def close(self) -> None:
         self._machine.open -= 1
@@ -108,7 +109,8 @@ class HostMachine:
     Attributes:
         memory: bytes that can be allocated in one piece.
         backwards: threads of a block run from the last to the first.
-        fails: waiting raises, as after a kernel that crashed.
+        fails: waiting and freeing raise, as after a kernel that crashed.
+        on_wait: called at every wait.
         pinned: pretend that every address of the host is pinned.
         open: memories and queues that are not closed yet.
         replays: recordings that were run.
@@ -116,7 +118,12 @@ class HostMachine:
 
     def __init__(self, *, memory: int = 2**40, backwards: bool = False) -> None:
         self.memory, self.backwards, self.fails, self.pinned = memory, backwards, False, False
+        self.on_wait: Step = lambda: None
         self.open = self.replays = 0
+
+    def check(self) -> None:
+        if self.fails:
+            raise CudaError("work on the GPU failed: CUDA_ERROR_LAUNCH_FAILED")
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
