@@ -95,6 +95,8 @@ def test_who_takes_part_on_a_gpu(tmp_path: Path) -> None:
         ("yolotrt", "tensorrt", "cuda:1"),
     ]
     assert {c.model for c in both} == {plan}
+    graphs = contestants(ModelFiles(asked=path, onnx=path, plan=plan), spec, device="cuda:1", graphs=True)
+    assert [c.graphs for c in graphs] == [False, False, True]
     assert both[0].imgsz == (64, 64)  # a plan does not tell Ultralytics
     with pytest.raises(UsageError, match="expected a TensorRT plan"):
         contestants(ModelFiles(asked=path, onnx=path), spec, device="cuda")

@@ -119,6 +119,7 @@ def test_a_busy_machine_is_warned_of(run: CommandLine, model: Path, monkeypatch:
         (["--batch", "4"], 2, "option batch is out of range, got 4, expected 1 to 1, as this model takes"),
         (["--backend", "magic"], 2, "option backend is unknown"),
         (["--backend", "tensorrt"], 2, "cannot run in back-end tensorrt"),
+        (["--graphs", "--device", "cpu"], 2, "cannot run in back-end tensorrt"),
         (["--compare", "darknet"], 2, "option compare is unknown"),
         (["--loadgen", "offline"], 2, "--output DIR"),
         (["--loadgen", "offlin", "--output", "x"], 2, "option loadgen is unknown"),

@@ -61,6 +61,7 @@ def bench(options: BenchOptions, *, prepare: Prepare | None = None, on_turn: OnT
     files = find_model_files(options.model, trust=options.trust)
     pictures = _pictures(options).read()
     keywords: dict[str, Any] = {"backend": options.backend, "device": options.device, "threads": options.threads}
+    keywords["graphs"] = options.graphs
     with Detector(options.model, trust=options.trust, **keywords) as detector:
         gpu = detector.info.backend == "tensorrt"
         batch_size(detector.spec, options.batch)  # what is wrong is said before anything is measured
@@ -71,6 +72,7 @@ def bench(options: BenchOptions, *, prepare: Prepare | None = None, on_turn: OnT
                 backend=options.backend,
                 device=options.device if gpu else "cpu",
                 threads=options.threads,
+                graphs=options.graphs,
             )
             if options.compare
             else []
@@ -117,9 +119,9 @@ def _measure(
     with plan_stages(detector, files, pictures, batch=options.batch, turn_s=timing.turn_s(options.seconds)) as plan:
         samples = timing.measure(plan.stages, seconds=options.seconds, on_turn=lambda: on_turn("stages"))
     parts = {name: Summary.of(rows) for name, rows in samples.items()}
-    engine = parts.get(ENGINE_ON_DEVICE, parts[ENGINE])
+    engine = parts.get(ENGINE_ON_DEVICE) or parts.get(ENGINE)
     found = None
-    if files.onnx is not None:
+    if files.onnx is not None and engine is not None:
         on_cpu = detector.info.device == "cpu"
         # After the stages: its own threads would still spin through the first of them.
         peaks = cpu_peaks(options.threads) if on_cpu else gpu_peaks(_gpu_name(detector.info.device))

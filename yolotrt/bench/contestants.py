@@ -56,6 +56,7 @@ class Contestant:
         library: whose.
         model: the file that it loads.
         backend, device, threads: as of `Detector`; Ultralytics chooses its back-end by the model.
+        graphs: as of `Detector`.
         imgsz: (height, width) that Ultralytics is told; None where the model tells it.
     """
 
@@ -65,6 +66,7 @@ class Contestant:
     backend: BackendName = "auto"
     device: str = "auto"
     threads: int = 0
+    graphs: bool = False
     imgsz: tuple[int, int] | None = None
 
 
@@ -260,7 +262,12 @@ def _detector(contestant: Contestant) -> Any:
     from yolotrt.detector import Detector
 
     return Detector(
-        contestant.model, backend=contestant.backend, device=contestant.device, threads=contestant.threads, strict=True
+        contestant.model,
+        backend=contestant.backend,
+        device=contestant.device,
+        threads=contestant.threads,
+        graphs=contestant.graphs,
+        strict=True,
     )
 
 

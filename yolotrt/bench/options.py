@@ -25,6 +25,7 @@ class BenchOptions:
         batch: pictures of one inference; None takes the size that the model is tuned for.
         threads: of a CPU back-end; 0 takes one per physical core.
         backend, device, trust: as of `Detector`.
+        graphs: run a TensorRT plan as CUDA graphs, from pictures to boxes.
         starts: fresh processes that are timed from their start to the first boxes; 0 leaves that out.
         compare: another library to race.
         scenarios: of MLPerf LoadGen; with them nothing else is measured.
@@ -41,6 +42,7 @@ class BenchOptions:
     backend: BackendName = "auto"
     device: str = "auto"
     trust: bool = False
+    graphs: bool = False
     starts: int = 3
     compare: Rival | None = None
     scenarios: tuple[Scenario, ...] = ()

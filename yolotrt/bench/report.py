@@ -12,6 +12,7 @@ from yolotrt.backends.base import BackendInfo
 from yolotrt.bench.loadgen import ScenarioResult
 from yolotrt.bench.machine import Load, Machine
 from yolotrt.bench.roofline import Roof
+from yolotrt.bench.stages import ENGINE, HOST_TO_BOXES
 from yolotrt.bench.start import Start
 from yolotrt.bench.timing import Summary
 from yolotrt.bench.versus import Race
@@ -57,10 +58,19 @@ class BenchResult:
     scenarios: Sequence[ScenarioResult] = ()
     notes: Sequence[str] = ()
 
+    @property
+    def around_engine_ms(self) -> float | None:
+        """Of pictures to boxes as one piece of work: its median minus that of the engine alone; else None."""
+        whole, engine = self.parts.get(HOST_TO_BOXES), self.parts.get(ENGINE)
+        if whole is None or engine is None or self.batch != 1 or f"{HOST_TO_BOXES}: inference" in self.parts:
+            return None
+        return whole.p50 - engine.p50
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form: times in milliseconds, starts in seconds."""
         data: dict[str, Any] = _plain(dataclasses.asdict(dataclasses.replace(self, races=(), roof=None)))
         data["load"]["busy"] = self.load.busy
+        data["around_engine_ms"] = self.around_engine_ms
         if self.roof is not None:
             data["roof"] = {**_plain(dataclasses.asdict(self.roof)), "share": self.roof.share}
         data["races"] = [_race(race) for race in self.races]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from yolotrt.backends.pictures import PictureBackend
 from yolotrt.bench.pictures import frames_of
 from yolotrt.bench.timing import Parts, Stage, timed
 from yolotrt.detector import Detector
@@ -57,19 +58,35 @@ def plan_stages(
         UsageError: a batch that the model does not take.
     """
     size = batch_size(detector.spec, batch)
-    prepared = model_input(detector, pictures[0], size)
-    stages = [Stage(name=ENGINE, run=timed(ENGINE, lambda: detector.backend.infer(prepared)), pictures=size)]
     with contextlib.ExitStack() as opened:
-        if detector.info.backend == "tensorrt" and files.plan is not None:
-            from yolotrt.bench.plan_runner import PlanRunner
-
-            runner = opened.enter_context(PlanRunner.open(files.plan, device=device_index(detector.info.device)))
-            runner.load(prepared.images)
-            stages.append(Stage(name=ENGINE_ON_DEVICE, run=lambda: {ENGINE_ON_DEVICE: runner.run()}, pictures=size))
+        stages = list(_engine(detector, files, pictures[0], size, opened))
         by_size = {picture.shape: picture for picture in pictures}
         stages += [_host_to_boxes(detector, picture, alone=len(by_size) == 1) for picture in by_size.values()]
         stream, streamed = _stream(detector, frames_of(pictures), size, min(turn_s / 2, _STREAM_S))
         yield Plan(stages=[*stages, stream], batch=size, streamed=streamed)
+
+
+def _engine(
+    detector: Detector, files: ModelFiles, picture: ImageU8, size: int, opened: contextlib.ExitStack
+) -> Iterator[Stage]:
+    """The model alone, by the host's clock and, on a GPU, by the GPU's. What they hold is put into `opened`."""
+    prepared = model_input(detector, picture, size)
+    on_gpu = detector.info.backend == "tensorrt" and files.plan is not None
+    if not isinstance(detector.backend, PictureBackend):
+        yield Stage(name=ENGINE, run=timed(ENGINE, lambda: detector.backend.infer(prepared)), pictures=size)
+    elif on_gpu:
+        from yolotrt.bench.graph_engine import bare_engine
+
+        assert files.plan is not None
+        graph = opened.enter_context(bare_engine(files.plan, size, device=device_index(detector.info.device)))
+        yield Stage(name=ENGINE, run=timed(ENGINE, graph), pictures=size)
+    if on_gpu:
+        from yolotrt.bench.plan_runner import PlanRunner
+
+        assert files.plan is not None
+        runner = opened.enter_context(PlanRunner.open(files.plan, device=device_index(detector.info.device)))
+        runner.load(prepared.images)
+        yield Stage(name=ENGINE_ON_DEVICE, run=lambda: {ENGINE_ON_DEVICE: runner.run()}, pictures=size)
 
 
 def model_input(detector: Detector, picture: ImageU8, batch: int) -> Batch:
@@ -107,6 +124,8 @@ def _host_to_boxes(detector: Detector, picture: ImageU8, *, alone: bool) -> Stag
         started = time.perf_counter()
         (result,) = detector.detect_frames([frame])
         whole = time.perf_counter() - started
+        if isinstance(detector.backend, PictureBackend):
+            return {name: whole}  # all of it is one piece of work on the GPU
         seconds = result.seconds
         return {
             name: whole,

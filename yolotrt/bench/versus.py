@@ -11,7 +11,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -87,7 +87,13 @@ class Race:
 
 
 def contestants(
-    files: ModelFiles, spec: ModelSpec, *, backend: BackendName = "auto", device: str = "auto", threads: int = 0
+    files: ModelFiles,
+    spec: ModelSpec,
+    *,
+    backend: BackendName = "auto",
+    device: str = "auto",
+    threads: int = 0,
+    graphs: bool = False,
 ) -> list[Contestant]:
     """Ultralytics, yolotrt in the same runtime, and yolotrt in another one where that is its choice.
 
@@ -97,6 +103,7 @@ def contestants(
         backend: of yolotrt; `auto` takes the one that `Detector` takes on the CPU or the GPU.
         device: with a GPU, all run the plan; else the ONNX file.
         threads: of each, on the CPU.
+        graphs: let yolotrt run the plan as CUDA graphs too.
 
     Raises:
         MissingExtraError: Ultralytics is not installed.
@@ -108,12 +115,13 @@ def contestants(
         if files.plan is None:
             raise UsageError("nothing to compare on the GPU", got=files.asked, expected="a TensorRT plan")
         plan, gpu = files.plan, "cuda" if device == "auto" else device
-        return [
+        both = [
             Contestant(
                 name="Ultralytics predict (TensorRT)", library="ultralytics", model=plan, device=gpu, imgsz=spec.imgsz
             ),
             Contestant(name="yolotrt (TensorRT)", library="yolotrt", model=plan, backend="tensorrt", device=gpu),
         ]
+        return [*both, *([replace(both[1], name="yolotrt (CUDA graphs)", graphs=True)] if graphs else [])]
     if files.onnx is None:
         raise UsageError("nothing to compare on the CPU", got=files.asked, expected="an ONNX file or a bundle")
     model = files.onnx

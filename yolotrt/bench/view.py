@@ -63,6 +63,8 @@ def remarks(found: BenchResult) -> Iterator[str]:
     """Lines below the tables."""
     if found.roof is not None:
         yield f"Roofline: {found.roof}"
+    if found.around_engine_ms is not None:
+        yield f"Around the engine: {found.around_engine_ms:.3f} ms (medians: host to boxes minus the engine alone)"
     for note in found.notes:
         yield f"Note: {note}"
 

@@ -1,0 +1,55 @@
+"""The engine of a plan alone, as a CUDA graph: what `Detector(graphs=True)` runs between letterbox and decoding."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from yolotrt.backends.tensorrt_engine import check_flavour, choose_flavour
+from yolotrt.backends.tensorrt_graph import TensorRTGraphEngine
+from yolotrt.cuda.device import Device
+from yolotrt.cuda.gpu import gpu
+from yolotrt.plan_file import read_plan_file
+
+_WIDEST = 8  # bytes of the widest dtype that an engine gives
+
+
+@contextlib.contextmanager
+def bare_engine(plan: Path, batch: int, *, device: int = 0) -> Iterator[Callable[[], None]]:
+    """What launches the recorded engine once and waits for it. The input is whatever lies in its memory.
+
+    Args:
+        plan: the plan file.
+        batch: pictures of one inference.
+        device: number of the GPU.
+
+    Raises:
+        ModelError, BackendError, CudaError: as `open_graphs`; the engine cannot be recorded.
+    """
+    found, plan_file = Device.open(device), read_plan_file(plan)
+    machine, flavour = gpu(found), choose_flavour(plan_file)
+    check_flavour(plan_file, flavour)
+    engine = TensorRTGraphEngine(plan_file, flavour, found, machine)
+    with contextlib.ExitStack() as opened:
+        opened.callback(engine.close)
+        with machine.active():
+            held = opened.enter_context(contextlib.ExitStack())
+            queue = held.enter_context(contextlib.closing(machine.queue()))
+            lane = held.enter_context(contextlib.closing(engine.lane(queue)))
+            shapes = {engine.spec.input.name: (batch, 3, *engine.spec.imgsz), **engine.output_shapes(batch)}
+            memory = {
+                name: held.enter_context(contextlib.closing(machine.allocate(_WIDEST * int(np.prod(shape)))))
+                for name, shape in shapes.items()
+            }
+            enqueue = lane.prepare(batch, {name: part.address for name, part in memory.items()})
+            recording = held.enter_context(contextlib.closing(queue.record(enqueue)))
+
+            def run() -> None:
+                with machine.active():
+                    queue.replay(recording)
+                    queue.wait()
+
+            yield run
