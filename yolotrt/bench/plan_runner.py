@@ -84,7 +84,10 @@ class PlanRunner:
             stream.synchronize()
 
     def run(self) -> float:
-        """Run once; the seconds from the first kernel to the last. Raises BackendError, CudaError."""
+        """Run once; the seconds from the first kernel to the last, waits for the host between them included.
+
+        Raises BackendError, CudaError.
+        """
         context, stream = self._open()
         with self._device.active(), capture(self._flavour) as (_, messages):
             self._events.start()
