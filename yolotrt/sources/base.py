@@ -121,7 +121,7 @@ class Source(abc.ABC):
         """Yield the frames in order. Raises SourceError where there is nothing to go on with."""
 
     def stop(self) -> None:  # noqa: B027 (a file ends by itself)
-        """End the iteration soon, from any thread; what waits for a camera may take until its time-out."""
+        """End a live source for good, from any thread; one that waits for its camera may take until its time-out."""
 
     def close(self) -> None:  # noqa: B027 (most sources hold nothing open between iterations)
         """Let go of files. Calling it again does nothing."""
