@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from tests.support.specs import make_spec
 from tests.support.tiny_models import tiny_yolo
+from tests.support.tiny_quantized import Kind, tiny_quantized
 from yolotrt.errors import ModelError
 from yolotrt.model_spec import BatchRange, Head, LetterboxRule, ModelSpec, TensorSpec
 from yolotrt.model_spec_infer import METADATA_KEY, infer_spec, load_onnx, read_onnx_spec
@@ -171,3 +172,12 @@ def test_files_that_are_not_onnx(tmp_path: Path, content: bytes) -> None:
 def test_batch_range_order() -> None:
     with pytest.raises(ValueError, match="1 <= MIN <= OPT <= MAX"):
         BatchRange(min=2, opt=1, max=4)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_what_another_tool_quantized_says_so_whatever_its_metadata_say(tmp_path: Path, kind: Kind) -> None:
+    full = read_onnx_spec(tiny_yolo(tmp_path / "full.onnx"))
+    assert full.precision == "fp32"
+    model = onnx.load(tiny_quantized(tmp_path / "quantized.onnx", kind))
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(full.to_dict())})
+    assert read_onnx_spec(model) == dataclasses.replace(full, precision=kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -79,13 +80,14 @@ def read_onnx_spec(model: Path | onnx.ModelProto, *, where: str | None = None) -
         model = load_onnx(model)
     graph = model.graph
     constants = {i.name for i in graph.initializer}
-    return infer_spec(
+    spec = infer_spec(
         inputs=[tensor_spec(v) for v in graph.input if v.name not in constants],
         outputs=[tensor_spec(v) for v in graph.output],
         metadata={p.key: p.value for p in model.metadata_props},
         where=where or "the ONNX model",
-        precision=_precision(graph),
     )
+    # Seen, not believed: other tools quantize a graph and leave its metadata as it was.
+    return dataclasses.replace(spec, precision=_precision(graph))
 
 
 def _precision(graph: onnx.GraphProto) -> Precision:
