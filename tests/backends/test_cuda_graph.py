@@ -85,6 +85,7 @@ def test_any_number_of_pictures(bench: Bench, n: int) -> None:
 
 def test_no_pictures(bench: Bench) -> None:
     assert bench.runner([], DetectOptions()) == []
+    assert bench.engine.prepared == []
 
 
 def test_batches_are_recorded_once(tmp_path: Path) -> None:
@@ -171,7 +172,8 @@ def test_pictures_larger_than_one_piece(bench: Bench) -> None:
 
 def test_pinned_pictures(bench: Bench) -> None:
     bench.machine.pinned = True
-    assert_same(bench.runner(PICTURES[:3], DetectOptions()), bench.wanted(PICTURES[:3]))
+    pictures = [*PICTURES[:3], picture(320, 320), picture(384, 100), picture(1000, 999)]
+    assert_same(bench.runner(pictures, DetectOptions()), bench.wanted(pictures))
 
 
 def test_pictures_on_the_gpu(bench: Bench) -> None:

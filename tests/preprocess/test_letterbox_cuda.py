@@ -123,6 +123,19 @@ def test_rows_are_those_that_a_resize_reads(source: int, resized: int) -> None:
     assert len(rows.index) == resized * (1 if rows.mode == SINGLE_ROWS else 2)
     assert rows.index.min() >= 0
     assert rows.index.max() < source
+    if rows.blocks is not None:
+        b = rows.blocks
+        together = [b.first + b.step * i + k for i in range(b.count) for k in range(b.rows)]
+        assert rows.index.tolist() == together
+
+
+@pytest.mark.parametrize(
+    ("source", "resized", "blocks"),
+    [(1080, 360, (1, 1, 3, 360)), (2160, 360, (2, 2, 6, 360)), (1440, 360, (1, 2, 4, 360)), (1000, 360, None)],
+)
+def test_rows_at_equal_distances(source: int, resized: int, blocks: tuple[int, ...] | None) -> None:
+    found = Rows.of(source, resized).blocks
+    assert (found and (found.first, found.rows, found.step, found.count)) == blocks
 
 
 def test_surfaces_with_a_pitch() -> None:

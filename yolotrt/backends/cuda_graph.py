@@ -211,6 +211,10 @@ class GraphRunner:
             raise ValueError(f"options: got {len(each)}, expected one per picture ({len(pictures)})")
         found: list[Detections] = []
         most = self.spec.batch.max
+        if 0 < len(pictures) <= most:
+            with self._lane(each) as lane:
+                lane.start(pictures, each)
+                return lane.finish()
         # One batch is prepared while the one before it runs, if a second lane is free.
         ahead: _Running | None = None
         with self._machine.active():
@@ -486,10 +490,11 @@ class Lane:
         if isinstance(picture, DevicePicture):
             return Surface.of(self._machine.view(picture.array, self._queue), picture)
         _check_image(picture)
-        if picture.flags.c_contiguous and self._machine.is_pinned(picture.ctypes.data):
-            return _HostPicture(picture, Rows.all(), is_pinned=True)
         geometry = self._geometry((picture.shape[0], picture.shape[1]))
         rows = Rows.of(geometry.source_size[0], geometry.resized_size[0])
+        if picture.flags.c_contiguous and self._machine.is_pinned(picture.ctypes.data):
+            # The GPU picks rows at equal distances by itself, and no others.
+            return _HostPicture(picture, rows if rows.blocks else Rows.all(), is_pinned=True)
         return _HostPicture(picture, rows, is_pinned=False)
 
     def _geometry(self, size: tuple[int, int]) -> LetterboxGeometry:
@@ -608,7 +613,12 @@ class _Staging:
         """Copy a picture that is in pinned memory already to the GPU; return its address there."""
         assert self._device is not None
         at = self._device.address + self._starts[index]
-        queue.copy(at, picture.image.ctypes.data, picture.staged_size)
+        source, blocks = picture.image.ctypes.data, picture.rows.blocks
+        if blocks is None:
+            queue.copy(at, source, picture.staged_size)
+        else:
+            row = 3 * picture.image.shape[1]
+            queue.copy_blocks(at, source + blocks.first * row, blocks.rows * row, blocks.count, blocks.step * row)
         return at
 
     def close(self) -> None:

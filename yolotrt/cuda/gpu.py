@@ -200,6 +200,15 @@ class GpuQueue:
         # Addresses tell where they are, so one call serves all directions.
         check(driver().cuMemcpyAsync(to, source, size, self.handle), "a copy to or from the GPU failed")
 
+    def copy_blocks(self, to: int, source: int, size: int, count: int, pitch: int) -> None:
+        api = driver()
+        copy = api.CUDA_MEMCPY2D()
+        copy.srcMemoryType = copy.dstMemoryType = api.CUmemorytype.CU_MEMORYTYPE_UNIFIED
+        copy.srcDevice, copy.srcPitch = source, pitch
+        copy.dstDevice, copy.dstPitch = to, size
+        copy.WidthInBytes, copy.Height = size, count
+        check(api.cuMemcpy2DAsync(copy, self.handle), "a copy to or from the GPU failed")
+
     def launch(self, kernel: Kernel, grid: Dim, block: Dim, arguments: npt.NDArray[Any]) -> None:
         assert isinstance(kernel, GpuKernel)
         structure = np.ascontiguousarray(arguments)

@@ -90,6 +90,9 @@ class Queue(Protocol):
     def copy(self, to: int, source: int, size: int) -> None:
         """Queue a copy of `size` bytes between addresses of the GPU or of pinned memory, in any direction."""
 
+    def copy_blocks(self, to: int, source: int, size: int, count: int, pitch: int) -> None:
+        """Queue a copy of `count` blocks of `size` bytes that lie `pitch` apart; they come to lie side by side."""
+
     def launch(self, kernel: Kernel, grid: Dim, block: Dim, arguments: npt.NDArray[Any]) -> None:
         """Queue a kernel.
 

@@ -68,16 +68,43 @@ _LETTERBOX = np.dtype(
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Rows at equal distances.
+
+    Attributes:
+        first: the first row.
+        rows: that lie together.
+        step: from one such block to the next, in rows.
+        count: blocks.
+    """
+
+    first: int
+    rows: int
+    step: int
+    count: int
+
+    @classmethod
+    def of(cls, index: npt.NDArray[np.int64]) -> Blocks | None:
+        """Of rows `[count, rows]`, if they lie so."""
+        count, rows = index.shape
+        step = int(index[1, 0] - index[0, 0]) if count > 1 else rows
+        expected = index[0, 0] + step * np.arange(count)[:, None] + np.arange(rows)
+        return cls(int(index[0, 0]), rows, step, count) if (index == expected).all() else None
+
+
+@dataclass(frozen=True)
 class Rows:
     """The rows of a picture that a resize reads.
 
     Attributes:
         mode: how the kernel finds them: `ALL_ROWS`, `PAIRS_OF_ROWS` or `SINGLE_ROWS` of each row of the result.
         index: int64, the rows to be sent, in order; None for all.
+        blocks: the same rows where they lie at equal distances, as in a reduction by 3 or 4; else None.
     """
 
     mode: int
     index: npt.NDArray[np.int64] | None = None
+    blocks: Blocks | None = None
 
     @classmethod
     @functools.lru_cache(maxsize=64)  # the frames of a video all have the same ones
@@ -91,9 +118,9 @@ class Rows:
         pair = np.clip(np.stack((near, near + 1), axis=1), 0, source - 1).astype(np.int64)
         has_far = np.rint((exact - near) * np.float32(2048)) > 0
         if resized < source and not has_far.any():
-            return cls(SINGLE_ROWS, np.ascontiguousarray(pair[:, 0]))
+            return cls(SINGLE_ROWS, np.ascontiguousarray(pair[:, 0]), Blocks.of(pair[:, :1]))
         if 2 * resized < source:
-            return cls(PAIRS_OF_ROWS, pair.ravel())
+            return cls(PAIRS_OF_ROWS, pair.ravel(), Blocks.of(pair))
         return cls.all()
 
     @classmethod

@@ -74,6 +74,10 @@ class HostQueue:
 
         self.do(step)
 
+    def copy_blocks(self, to: int, source: int, size: int, count: int, pitch: int) -> None:
+        for i in range(count):
+            self.copy(to + i * size, source + i * pitch, size)
+
     def launch(self, kernel: Kernel, grid: Dim, block: Dim, arguments: npt.NDArray[Any]) -> None:
         assert isinstance(kernel, HostKernel)
         copied = arguments.copy()
