@@ -9,6 +9,7 @@ import pytest
 from tests.support.manifests import manifest_of
 from tests.support.tiny_models import tiny_yolo
 from tests.support.tiny_quantized import tiny_quantized
+from yolotrt import Detector
 from yolotrt.backends import BackendName, open_backend
 from yolotrt.errors import FallbackRefusedError, UsageError, YolotrtError
 from yolotrt.files import sha256_of
@@ -92,3 +93,16 @@ def test_a_bundle_with_a_missing_file(bundle: Path) -> None:
     (bundle / "m.engine").unlink()
     with pytest.raises(YolotrtError, match=r"names m\.engine, which is missing"):
         find_model_files(bundle)
+
+
+def test_threads_reach_the_back_end(tmp_path: Path) -> None:
+    model = tiny_yolo(tmp_path / "m.onnx")
+    files = find_model_files(model)
+    names: tuple[BackendName, ...] = ("onnxruntime", "openvino")
+    for name in names:
+        with open_backend(files, backend=name, threads=1) as backend:
+            assert backend.info.backend == name
+    with pytest.raises(UsageError, match="option threads is out of range, got -1"):
+        open_backend(files, threads=-1)
+    with Detector(model, threads=1) as detector:
+        assert detector.backend.spec == detector.spec

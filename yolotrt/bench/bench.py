@@ -109,7 +109,7 @@ def bench(options: BenchOptions, *, prepare: Prepare | None = None, on_turn: OnT
         device_mib=_middle([s.device_mib for s in starts]),
         roof=measured.roof,
         races=races,
-        notes=_notes(starts, races),
+        notes=_notes(files, starts, races),
     )
 
 
@@ -193,8 +193,10 @@ def _packages(info: BackendInfo, *, racing: bool) -> tuple[str, ...]:
     return (*gpu, *(("ultralytics", "torch") if racing else ()))
 
 
-def _notes(starts: Sequence[Start], races: Sequence[Race]) -> list[str]:
+def _notes(files: ModelFiles, starts: Sequence[Start], races: Sequence[Race]) -> list[str]:
     notes = ["p50 is the median of all calls; spread is the lowest and the highest median of a round"]
+    if files.onnx is None:
+        notes.append("no roofline: operations are counted in the ONNX file, and there is none beside the plan")
     if starts:
         notes.append("a start is that of a fresh process; the operating system may hold its files in memory already")
     if races:

@@ -15,6 +15,7 @@ from yolotrt.backends import BackendName
 from yolotrt.bench.plan_runner import read_layer_information
 from yolotrt.bench.profile.names import GraphNames
 from yolotrt.bench.profile.onnx_runtime import read_events
+from yolotrt.bench.profile.openvino_ import _without
 from yolotrt.bench.profile.profile import ProfileOptions, explain, profile
 from yolotrt.bench.profile.report import Profile
 from yolotrt.bench.profile.tensorrt import put_together
@@ -35,7 +36,7 @@ def of_demo(backend: BackendName) -> Profile:
 def test_layers_are_about_the_whole(backend: BackendName) -> None:
     found = of_demo(backend)
     assert found.info.backend == backend
-    assert (found.inferences, found.batch) == (5, 1)
+    assert (found.inferences, found.batch, found.means) == (5, 1, backend == "openvino")
     # The rest is the runtime's own work between the layers, and whatever the machine does besides.
     assert 0.3 * found.whole_ms < found.layers_ms <= 1.05 * found.whole_ms
     assert sum(layer.share for layer in found.layers) == pytest.approx(1.0)
@@ -110,6 +111,13 @@ def test_a_model_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no model")
     with pytest.raises((ModelError, BackendError), match=r"m\.onnx"):
         profile(ProfileOptions(model=tmp_path / "m.onnx"))
+
+
+def test_openvino_s_running_means_without_the_warm_up() -> None:
+    # Five inferences of 10 s to warm up, then 20 of 2 s: the mean of all 25 is 3.6 s.
+    assert _without(5 * 10.0, (5 * 10 + 20 * 2) / 25, 5, 20) == pytest.approx(2.0)
+    assert _without(0.0, 2.0, 0, 20) == pytest.approx(2.0)
+    assert _without(1.0, 0.0, 5, 20) == 0.0
 
 
 def test_events_of_onnx_runtime() -> None:

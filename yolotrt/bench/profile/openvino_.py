@@ -1,7 +1,12 @@
-"""OpenVINO's performance counts, and its own account of what it fused."""
+"""OpenVINO's performance counts, and its own account of what it fused.
+
+Its counts are means over all inferences since the model was compiled. So what the warm-up took is taken off again, and
+the recording is of one inference: the mean of all.
+"""
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +37,7 @@ def record(path: Path, spec: ModelSpec, batch: Batch, *, threads: int, warm_up: 
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
     core = openvino_.Core()
-    counts: list[list[openvino.ProfilingInfo]] = []
+    warm: dict[str, float] = {}
     whole: list[float] = []
     try:
         compiled = core.compile_model(read_graph(core, path).model, "CPU", config)
@@ -43,7 +48,9 @@ def record(path: Path, spec: ModelSpec, batch: Batch, *, threads: int, warm_up: 
             ended = time.perf_counter()
             if index >= warm_up:
                 whole.append(ended - began)
-                counts.append(request.profiling_info)
+            elif index == warm_up - 1:
+                warm = {info.node_name: warm_up * info.real_time.total_seconds() for info in request.profiling_info}
+        counts = request.profiling_info
         fused = _fused(compiled)
     except RuntimeError as e:
         raise BackendError(f"OpenVINO cannot profile {path}: {str(e).strip().splitlines()[-1][:200]}") from e
@@ -54,13 +61,17 @@ def record(path: Path, spec: ModelSpec, batch: Batch, *, threads: int, warm_up: 
             kind=info.node_type,
             detail=info.exec_type,
             nodes=fused.get(info.node_name, [info.node_name]),
-            seconds=[one[index].real_time.total_seconds() for one in counts],
+            seconds=[_without(warm.get(info.node_name, 0.0), info.real_time.total_seconds(), warm_up, inferences)],
         )
-        for index, info in enumerate(counts[0])
+        for info in counts
         if str(info.status) == executed
     ]
-    shown = sorted(range(len(whole)), key=whole.__getitem__)[len(whole) // 2]
-    return Recording(layers=layers, whole=whole, shown=shown)
+    return Recording(layers=layers, whole=[statistics.fmean(whole)], shown=0, means_of=inferences)
+
+
+def _without(warm: float, mean: float, warm_up: int, inferences: int) -> float:
+    """Mean of the recorded inferences, of the sum of those before them and the mean of all."""
+    return max(mean * (warm_up + inferences) - warm, 0.0) / inferences
 
 
 def _fused(compiled: openvino.CompiledModel) -> dict[str, list[str]]:

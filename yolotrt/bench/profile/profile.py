@@ -118,7 +118,8 @@ def explain(
     def make(**of_run: object) -> Profile:
         return Profile(
             batch=batch,
-            inferences=len(recording.whole),
+            inferences=recording.means_of or len(recording.whole),
+            means=recording.means_of > 0,
             whole_ms=1e3 * statistics.median(recording.whole),
             layers_ms=1e3
             * statistics.median(map(sum, zip(*(layer.seconds for layer in recording.layers), strict=True))),

@@ -40,11 +40,13 @@ class Recording:
         layers: in the order in which they ran.
         whole: seconds of each inference, by the same runtime.
         shown: index of the inference that a trace shows.
+        means_of: where the one inference is the mean of so many; 0 where each was recorded.
     """
 
     layers: Sequence[RuntimeLayer]
     whole: Sequence[float]
     shown: int
+    means_of: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class LayerTime:
 
     Attributes:
         name, kind, detail: as of `RuntimeLayer`.
-        ms: median over the inferences.
+        ms: median over the inferences, or their mean: see `Profile.means`.
         share: of the sum of all layers, 0..1.
         nodes: names of the ONNX nodes that it computes; empty for a layer that the runtime made for itself.
         operators: of those nodes, each once.
@@ -94,9 +96,10 @@ class Profile:
         threads: that were asked for; 0 stands for one per physical core.
         batch: pictures of one inference.
         inferences: that were recorded.
-        whole_ms: median of an inference with the profiler on.
+        means: times of the whole and of layers are means, since the runtime tells nothing else; else medians.
+        whole_ms: of an inference with the profiler on.
         plain_ms: median of one without it.
-        layers_ms: median of the sum of all layers.
+        layers_ms: of the sum of all layers.
         layers: in the order in which they ran.
         operators: largest first.
         unmapped: names of layers whose ONNX nodes are not known.
@@ -110,6 +113,7 @@ class Profile:
     threads: int
     batch: int
     inferences: int
+    means: bool
     whole_ms: float
     plain_ms: float
     layers_ms: float

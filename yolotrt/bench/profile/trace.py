@@ -29,12 +29,12 @@ def trace(found: Profile) -> dict[str, Any]:
     for layer in found.layers:
         start = layer.start_ms if clocked and layer.start_ms is not None else position
         position = start + layer.shown_ms
-        arguments = {"nodes": list(layer.nodes), "kernel": layer.detail, "median_ms": layer.ms, "share": layer.share}
+        arguments = {"nodes": list(layer.nodes), "kernel": layer.detail, "ms": layer.ms, "share": layer.share}
         events.append(
             _event(layer.name, " + ".join(layer.operators) or layer.kind, start, layer.shown_ms, _LAYERS, arguments)
         )
     end = max((e["ts"] + e["dur"] for e in events if e["ph"] == "X"), default=0.0) / 1e3
-    events.append(_event(str(found.model), "inference", 0.0, end, _WHOLE, {"median_ms": found.whole_ms}))
+    events.append(_event(str(found.model), "inference", 0.0, end, _WHOLE, {"ms": found.whole_ms}))
     return {
         "traceEvents": events,
         "displayTimeUnit": "ms",

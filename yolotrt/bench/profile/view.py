@@ -29,9 +29,10 @@ def show(found: Profile, console: Console, *, top: int) -> None:
 
 def _facts(found: Profile) -> Iterator[str]:
     yield f"{found.model} in {found.info}, batch {found.batch}"
+    middle = "mean" if found.means else "median"
     yield (
-        f"{found.inferences} inferences, median {found.whole_ms:.2f} ms with the profiler on ({found.plain_ms:.2f} ms "
-        f"without); its {len(found.layers)} layers take {found.layers_ms:.2f} ms"
+        f"{found.inferences} inferences, {middle} {found.whole_ms:.2f} ms with the profiler on "
+        f"(median without: {found.plain_ms:.2f} ms); {len(found.layers)} layers take {found.layers_ms:.2f} ms"
     )
 
 
