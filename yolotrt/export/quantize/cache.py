@@ -8,6 +8,7 @@ counts as absent.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 import hashlib
@@ -18,7 +19,7 @@ import zlib
 from collections import UserDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 MOST = 20
 """Entries that are kept, those used last. One is some megabytes."""
 
+T = TypeVar("T")
 OnProgress = Callable[[str], None]
 
 _log = logging.getLogger(__name__)
@@ -121,8 +123,8 @@ class _Watched:
                 say(f"{min(done, self._total)} of {self._total} calibration pictures")
 
 
-class _KeptRanges(UserDict[str, list[Range]]):
-    """Ranges by what they were chosen for; each set is a file of the entry."""
+class _Kept(UserDict[str, T], abc.ABC):
+    """Values that are files of an entry as well: read when they are first asked for, written when they are set."""
 
     def __init__(self, entry: Path) -> None:
         super().__init__()
@@ -130,63 +132,60 @@ class _KeptRanges(UserDict[str, list[Range]]):
 
     def __contains__(self, key: object) -> bool:
         if key not in self.data:
-            kept = self._read(self._path(str(key)))
-            if kept is not None:
-                self.data[str(key)] = kept
-        return key in self.data
+            path = self._path(str(key))
+            try:
+                self.data[str(key)] = self._read(path)
+            except FileNotFoundError:
+                return False
+            except _DAMAGED as e:
+                _log.info("%s is damaged and will be made again (%s)", path, e)
+                return False
+        return True
 
-    def __setitem__(self, key: str, ranges: list[Range]) -> None:
-        self.data[key] = ranges
+    def __setitem__(self, key: str, value: T) -> None:
+        self.data[key] = value
         with _tolerated(self._entry):
-            files.write_text(self._path(key), json.dumps([dataclasses.asdict(r) for r in ranges]))
+            self._write(self._path(key), value)
+
+    @abc.abstractmethod
+    def _path(self, key: str) -> Path: ...
+
+    @abc.abstractmethod
+    def _read(self, path: Path) -> T: ...
+
+    @abc.abstractmethod
+    def _write(self, path: Path, value: T) -> None: ...
+
+
+class _KeptRanges(_Kept[list[Range]]):
+    """Ranges by what they were chosen for; each set is a file."""
 
     def _path(self, key: str) -> Path:
         return self._entry / f"ranges-{key}.json"
 
-    def _read(self, path: Path) -> list[Range] | None:
-        try:
-            return [Range(**r) for r in json.loads(path.read_text(encoding="utf-8"))]
-        except FileNotFoundError:
-            return None
-        except _DAMAGED as e:
-            _log.info("%s is damaged and will be made again (%s)", path, e)
-            return None
+    def _read(self, path: Path) -> list[Range]:
+        return [Range(**r) for r in json.loads(path.read_text(encoding="utf-8"))]
+
+    def _write(self, path: Path, value: list[Range]) -> None:
+        files.write_text(path, json.dumps([dataclasses.asdict(r) for r in value]))
 
 
-class _KeptWeights(UserDict[str, QuantizedWeights]):
-    """Rounded weights by what they were rounded for; those of each convolution are a file of the entry."""
-
-    def __init__(self, entry: Path) -> None:
-        super().__init__()
-        self._entry = entry
-
-    def __contains__(self, key: object) -> bool:
-        if key not in self.data:
-            kept = self._read(self._path(str(key)))
-            if kept is not None:
-                self.data[str(key)] = kept
-        return key in self.data
-
-    def __setitem__(self, key: str, weights: QuantizedWeights) -> None:
-        self.data[key] = weights
-        # FP16 holds every value of both formats.
-        rounded, bias = weights.rounded.astype(np.float16), weights.bias
-        with _tolerated(self._entry), files.atomic_path(self._path(key)) as temporary:
-            np.savez_compressed(temporary, rounded=rounded, scale=weights.scale, bias=[] if bias is None else bias)
+class _KeptWeights(_Kept[QuantizedWeights]):
+    """Rounded weights by what they were rounded for; those of each convolution are a file."""
 
     def _path(self, key: str) -> Path:
         return self._entry / f"weights-{key}.npz"
 
-    def _read(self, path: Path) -> QuantizedWeights | None:
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                rounded, bias = arrays["rounded"].astype(np.float32), arrays["bias"]
-                return QuantizedWeights(rounded=rounded, scale=arrays["scale"], bias=bias if bias.size else None)
-        except FileNotFoundError:
-            return None
-        except _DAMAGED as e:
-            _log.info("%s is damaged and will be made again (%s)", path, e)
-            return None
+    def _read(self, path: Path) -> QuantizedWeights:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            rounded, bias = arrays["rounded"].astype(np.float32), arrays["bias"]
+            return QuantizedWeights(rounded=rounded, scale=arrays["scale"], bias=bias if bias.size else None)
+
+    def _write(self, path: Path, value: QuantizedWeights) -> None:
+        # FP16 holds every value of both formats.
+        rounded, bias = value.rounded.astype(np.float16), value.bias
+        with files.atomic_path(path) as temporary:
+            np.savez_compressed(temporary, rounded=rounded, scale=value.scale, bias=[] if bias is None else bias)
 
 
 def _read(
