@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -92,7 +94,7 @@ def test_a_failure_ends_the_run_and_leaves_nothing(detector: Detector, tmp_path:
 
     def fails_later(batch: Batch) -> RawOutputs:
         calls.append(None)
-        if len(calls) > 40:
+        if len(calls) > 35:
             raise BackendError("out of luck")
         return infer(batch)
 
@@ -100,6 +102,25 @@ def test_a_failure_ends_the_run_and_leaves_nothing(detector: Detector, tmp_path:
     with pytest.raises(BackendError, match="out of luck"):
         run_scenario(detector, scenario, PICTURES, output=tmp_path / "out", seconds=0.05, target_qps=2000.0)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("scenario", get_args(Scenario))
+def test_an_interrupted_run_leaves_nothing(detector: Detector, tmp_path: Path, scenario: Scenario) -> None:
+    calls: list[None] = []
+    infer = detector.backend.infer
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def interrupted(batch: Batch) -> RawOutputs:
+        calls.append(None)
+        if len(calls) == 36:
+            os.kill(os.getpid(), signal.SIGINT)
+        return infer(batch)
+
+    detector.backend.infer = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        run_scenario(detector, scenario, PICTURES, output=tmp_path / "out", seconds=0.1, target_qps=2000.0)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_a_folder_of_something_else_is_left_alone(detector: Detector, tmp_path: Path) -> None:
@@ -125,6 +146,8 @@ def test_the_command(
     assert any("submission" in note for note in record["notes"])
     assert (record["parts"], record["starts"]) == ({}, [])
     assert "mlcommons-loadgen" in record["machine"]["versions"]
-    outcome = run("bench", model, "--loadgen", "single-stream", *arguments)
+    outcome = run("bench", model, "--loadgen", "all", *arguments)
+    assert outcome.code == 0, outcome.err
+    assert all(f" {scenario} " in outcome.out for scenario in get_args(Scenario))
     assert "MLPerf LoadGen" in outcome.out
     assert "ms, 90th percentile" in outcome.out

@@ -10,12 +10,14 @@ import contextlib
 import queue
 import re
 import shutil
+import signal
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from yolotrt.bench.options import Scenario
@@ -192,7 +194,7 @@ class _Server:
                 done = self._detect(samples)
             else:
                 time.sleep(_ASIDE_S)  # or LoadGen would fill the rest of its time with millions of queries
-        except BaseException as e:  # noqa: BLE001 - a Ctrl-C too
+        except BaseException as e:  # noqa: BLE001 - it is raised again when LoadGen is done
             self.failure = e
         self._complete(samples[done:])
 
@@ -206,6 +208,8 @@ class _Server:
         batches = ([self.frames[s.index] for s in samples[i : i + size]] for i in range(0, len(samples), size))
         # As few calls as there are results at once; MultiStream is over when the whole query is.
         for _ in self.detector.detect_batches(batches):
+            if self.failure is not None:
+                break
             done += 1
             if self.scenario == "offline":
                 self._complete(samples[done - 1 : done])
@@ -259,12 +263,37 @@ def _run(loadgen: Any, settings: Any, served: _Server, count: int, folder: Path)
     library = loadgen.ConstructQSL(count, count, _nothing, _nothing)
     system = loadgen.ConstructSUT(served.issue, lambda: None)
     try:
-        with served.working():
+        with served.working(), _interrupts(served):
             # No file of this name: audits are part of submissions.
             loadgen.StartTestWithLogSettings(system, library, settings, logs, str(folder / "no-audit"))
     finally:
         loadgen.DestroySUT(system)
         loadgen.DestroyQSL(library)
+
+
+@contextlib.contextmanager
+def _interrupts(served: _Server) -> Iterator[None]:
+    """Note Ctrl-C and SIGTERM as a failure; raised as usual, an exception could end up in C++, which ends the process.
+
+    LoadGen cannot be stopped before its least duration is over. Whoever cannot wait that long interrupts twice.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the business of the main thread
+        return
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        served.failure = KeyboardInterrupt()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, note)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _nothing(_samples: Sequence[int]) -> None:
