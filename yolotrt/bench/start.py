@@ -1,12 +1,8 @@
-"""What it takes to get from nothing to the first boxes: fresh processes, timed from the outside and the inside.
-
-This module is also the program of such a process: `python -m yolotrt.bench.start REQUEST`.
-"""
+"""What it takes to get from nothing to the first boxes: fresh processes, timed from the outside and the inside."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +14,8 @@ from typing import Any
 
 _STATUS = Path("/proc/self/status")
 _TIMEOUT_S = 600
+# Behind all other places of modules: those of yolotrt's own folder, which may be that of other packages, shadow none.
+_PROGRAM = "import sys; sys.path.append({!r}); from yolotrt.bench.start import main; main()"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +76,9 @@ def measure_starts(
 def _start(request: dict[str, Any]) -> Start:
     from yolotrt.errors import EvaluationError
 
-    package = str(Path(__file__).resolve().parents[2])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]).rstrip(":;"),
-    }
     text = json.dumps({**request, "asked": time.monotonic()})
-    command = [sys.executable, "-m", "yolotrt.bench.start", text]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    command = [sys.executable, "-c", _PROGRAM.format(str(Path(__file__).resolve().parents[2])), text]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     if done.returncode:
         said: Sequence[str] = done.stderr.strip().splitlines() or ["it said nothing"]
         raise EvaluationError(f"a fresh process could not detect: {said[-1]}")
@@ -162,5 +155,6 @@ def _free_device_memory(detector: dict[str, Any]) -> int | None:
     return int(free)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The program of a fresh process: a request as its argument, the answer on standard output, both JSON."""
     sys.stdout.write(json.dumps(_work(json.loads(sys.argv[1]))) + "\n")
