@@ -78,7 +78,10 @@ def _start(request: dict[str, Any]) -> Start:
 
     text = json.dumps({**request, "asked": time.monotonic()})
     command = [sys.executable, "-c", _PROGRAM.format(str(Path(__file__).resolve().parents[2])), text]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as e:
+        raise EvaluationError(f"a fresh process found no boxes in {_TIMEOUT_S} s") from e
     if done.returncode:
         said: Sequence[str] = done.stderr.strip().splitlines() or ["it said nothing"]
         raise EvaluationError(f"a fresh process could not detect: {said[-1]}")
