@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -349,6 +350,14 @@ def test_models_of_changing_size_are_refused(tmp_path: Path) -> None:
     machine = HostMachine()
     engine = OnnxEngine(tiny_yolo(tmp_path / "m.onnx", batch=None, dynamic_size=True), machine, batch=BATCHES)
     with pytest.raises(ModelError, match="height and width change"):
+        GraphRunner(machine, engine)
+
+
+def test_inputs_of_integers_are_refused(tmp_path: Path) -> None:
+    machine = HostMachine()
+    engine = OnnxEngine(tiny_yolo(tmp_path / "m.onnx"), machine)
+    engine.spec = dataclasses.replace(engine.spec, input=dataclasses.replace(engine.spec.input, dtype="uint8"))
+    with pytest.raises(ModelError, match="got uint8"):
         GraphRunner(machine, engine)
 
 

@@ -258,5 +258,8 @@ def test_what_is_not_decoded_on_the_gpu_is_named() -> None:
     pose = dataclasses.replace(spec_of("anchor_free", 3), task="pose")
     with pytest.raises(ModelError, match="pose"):
         DecodeLayout.of(pose, (1, 7, 4), max_det=1)
+    for head, shape in (("anchor_free", (1, 4, 9)), ("objectness", (1, 9, 5)), ("end_to_end", (1, 9, 38))):
+        with pytest.raises(ModelError, match=f"no {head} head has"):
+            DecodeLayout.of(spec_of(head, 3), shape, max_det=1)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="int8"):
         DecodeLayout.of(spec_of("anchor_free", 3, "int8"), (1, 7, 4), max_det=1)

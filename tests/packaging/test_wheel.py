@@ -65,7 +65,8 @@ def test_the_wheel_holds_the_package_and_what_it_needs_at_run_time(wheel: Path) 
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert "yolotrt/py.typed" in names
-    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "yolotrt").rglob("*.py")}
+    kinds = ("*.py", "*.cu", "*.cuh")
+    sources = {str(p.relative_to(ROOT)) for kind in kinds for p in (ROOT / "yolotrt").rglob(kind)}
     assert sources <= names
     shipped = {f"yolotrt/_assets/{p.name}" for p in DEMO.iterdir() if p.suffix in (".onnx", ".mp4", ".jpg")}
     assert {name for name in names if name.startswith("yolotrt/_assets/")} == shipped

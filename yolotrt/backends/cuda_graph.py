@@ -166,7 +166,7 @@ class GraphRunner:
         engine: the model, which is closed with the runner.
         options: see there.
 
-        Raises ModelError for a model that cannot run this way: another task, inputs of changing size.
+        Raises ModelError for a model that cannot run this way: another task, inputs of changing size or of integers.
         """
         options = options or GraphOptions()
         spec = engine.spec
@@ -175,6 +175,10 @@ class GraphRunner:
                 "a model whose height and width change is not recorded",
                 expected="a fixed input size",
                 remedy="Export it without dynamic sizes, or run it without recording.",
+            )
+        if spec.input.dtype not in ("float32", "float16"):
+            raise ModelError(
+                "an input that is not made on the GPU", got=spec.input.dtype, expected="float32 or float16"
             )
         self._machine, self._engine, self.spec = machine, engine, spec
         self._room = _Room(options.max_det, every_class=False)

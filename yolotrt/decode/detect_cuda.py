@@ -105,10 +105,12 @@ class DecodeLayout:
             raise ModelError(
                 "boxes of a dtype that is not decoded on the GPU", got=dtype, expected="float32 or float16"
             )
-        anchors, num_classes = {
-            "anchor_free": (shape[2], shape[1] - 4),
-            "objectness": (shape[1], shape[2] - 5),
-        }.get(spec.head, (shape[1], 0))
+        anchors, num_classes, fits = {
+            "anchor_free": (shape[2], shape[1] - 4, shape[1] > 4),
+            "objectness": (shape[1], shape[2] - 5, shape[2] > 5),
+        }.get(spec.head, (shape[1], 0, shape[2] == 6))
+        if not fits:
+            raise ModelError(f"an output that no {spec.head} head has", got=f"shape {tuple(shape)}")
         capacity = anchors * (max(num_classes, 1) if every_class else 1)
         return cls(
             head=spec.head,
