@@ -20,7 +20,7 @@ from yolotrt.backends.cuda_graph import EngineLane, Enqueue, GraphRunner
 from yolotrt.cuda import compile as compile_module
 from yolotrt.cuda import device as device_module
 from yolotrt.cuda import gpu as gpu_module
-from yolotrt.cuda.compile import Architecture, cached_path
+from yolotrt.cuda.compile import cached_path
 from yolotrt.cuda.device import Device
 from yolotrt.cuda.gpu import Gpu
 from yolotrt.cuda.machine import Queue
@@ -145,11 +145,11 @@ def test_code_that_the_driver_does_not_load_is_compiled_again(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(compile_module, "compile_source", lambda *_: b"bad code of another compiler")
-        compile_module.compiled(LETTERBOX, Architecture("sm_90"))
+        compile_module.compiled(LETTERBOX, "9.0")
     with machine.active():
         assert machine.kernel(LETTERBOX, "letterbox_float32")
     assert [image[:4] for image in api.loads] == [b"bad ", b"\x7fELF"]
-    assert b"\x7fELF" in cached_path(LETTERBOX, Architecture("sm_90")).read_bytes()
+    assert b"\x7fELF" in cached_path(LETTERBOX, "9.0").read_bytes()
 
 
 @needs_compiler

@@ -11,7 +11,14 @@ from yolotrt.backends.cuda_graph import Enqueue, GraphOptions, GraphRunner
 from yolotrt.backends.flavours import Flavour
 from yolotrt.backends.pictures import PictureBackend
 from yolotrt.backends.runtime_cache import RuntimeCacheFile
-from yolotrt.backends.tensorrt_api import ICudaEngine, IExecutionContext, IRuntimeCache, IRuntimeConfig, Runtime
+from yolotrt.backends.tensorrt_api import (
+    ICudaEngine,
+    IExecutionContext,
+    ILogger,
+    IRuntimeCache,
+    IRuntimeConfig,
+    Runtime,
+)
 from yolotrt.backends.tensorrt_engine import InputRange, check_flavour, choose_flavour, load_engine, tensors
 from yolotrt.backends.tensorrt_log import Messages, capture
 from yolotrt.cuda.device import Device
@@ -92,19 +99,11 @@ class TensorRTGraphEngine:
         self._engine: ICudaEngine | None = None
         self._cache: _Cache | None = None
         with device.active(), capture(flavour) as (logger, messages):
-            self._runtime, self._engine = load_engine(plan_file, flavour, device, logger, messages)
-            inputs, outputs = tensors(self._engine, flavour, str(plan_file.path))
-            shapes = InputRange.of(self._engine, inputs[0])
-            self.spec = plan_file.spec(
-                inputs=inputs,
-                outputs=outputs,
-                batch=shapes.batch,
-                imgsz=(shapes.opt[2], shapes.opt[3]) if len(shapes.opt) == 4 else None,
-            )
-            self._input = inputs[0].name
-            self._shapes = {tensor.name: tensor.shape for tensor in outputs}
-            if flavour.can.compiles_when_loaded:
-                self._cache = _Cache(RuntimeCacheFile.of(plan_file.plan, flavour, device))
+            try:
+                self._load(plan_file, logger, messages)
+            except BaseException:
+                self._free()
+                raise
         self.info = BackendInfo(
             backend="tensorrt",
             flavour=flavour.key,
@@ -129,9 +128,29 @@ class TensorRTGraphEngine:
     def close(self) -> None:
         """Free the model, once its lanes are closed."""
         with self._device.active(), capture(self._flavour):
-            self._cache = None
-            self._engine = None
-            self._runtime = None
+            self._free()
+
+    def _load(self, plan_file: PlanFile, logger: ILogger, messages: Messages) -> None:
+        flavour, device = self._flavour, self._device
+        self._runtime, self._engine = load_engine(plan_file, flavour, device, logger, messages)
+        inputs, outputs = tensors(self._engine, flavour, str(plan_file.path))
+        shapes = InputRange.of(self._engine, inputs[0])
+        self.spec = plan_file.spec(
+            inputs=inputs,
+            outputs=outputs,
+            batch=shapes.batch,
+            imgsz=(shapes.opt[2], shapes.opt[3]) if len(shapes.opt) == 4 else None,
+        )
+        self._input = inputs[0].name
+        self._shapes = {tensor.name: tensor.shape for tensor in outputs}
+        if flavour.can.compiles_when_loaded:
+            self._cache = _Cache(RuntimeCacheFile.of(plan_file.plan, flavour, device))
+
+    def _free(self) -> None:
+        # Each before what it belongs to.
+        self._cache = None
+        self._engine = None
+        self._runtime = None
 
     @property
     def scratch_size(self) -> int:

@@ -61,26 +61,26 @@ class Architecture:
         )
 
 
-def compiled(source: KernelSource, architecture: Architecture, *, again: bool = False) -> bytes:
+def compiled(source: KernelSource, compute_capability: str, *, again: bool = False) -> bytes:
     """The code of a kernel source: from the user's cache, or compiled and put there.
 
-    The cache goes by the content of the source. A damaged file in it is made again, and so is every file if `again`;
-    a folder that cannot be written costs a compilation each time and nothing else.
+    The cache goes by the content of the source, and what it holds needs no compiler. A damaged file in it is made again,
+    and so is every file if `again`; a folder that cannot be written costs a compilation each time and nothing else.
 
     Args:
         source: what to compile.
-        architecture: for which GPU.
+        compute_capability: of the GPU, such as `8.9`.
         again: compile, whatever the cache holds.
 
     Raises:
         MissingExtraError: the compiler is not installed.
-        CudaError: the source does not compile; the compiler's log is in the message.
+        CudaError: the source does not compile (the compiler's log is in the message), or not for this GPU.
     """
-    path = cached_path(source, architecture)
+    path = cached_path(source, compute_capability)
     if not again and (code := _read(path)) is not None:
         keep_newest(path, _KEPT)
         return code
-    code = compile_source(source, architecture)
+    code = compile_source(source, Architecture.of(compute_capability))
     with contextlib.suppress(SinkError):
         files.write_bytes(path, hashlib.sha256(code).digest() + code)
         keep_newest(path, _KEPT)
@@ -93,10 +93,10 @@ def compiler_version() -> tuple[int, int]:
     return major, minor
 
 
-def cached_path(source: KernelSource, architecture: Architecture) -> Path:
-    """Where the code of a source is kept."""
-    key = hashlib.sha256("\0".join((source.digest, architecture.name, *OPTIONS)).encode()).hexdigest()
-    return cache_folder() / "kernels" / f"{source.path.stem}-{architecture.name}-{key[:32]}"
+def cached_path(source: KernelSource, compute_capability: str) -> Path:
+    """Where the code of a source for a GPU is kept."""
+    key = hashlib.sha256("\0".join((source.digest, compute_capability, *OPTIONS)).encode()).hexdigest()
+    return cache_folder() / "kernels" / f"{source.path.stem}-{compute_capability}-{key[:32]}"
 
 
 def compile_source(source: KernelSource, architecture: Architecture) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yolotrt.cuda.compile import Architecture, compiled, compiler_version
+from yolotrt.cuda.compile import compiled, compiler_version
 from yolotrt.cuda.device import Device
 from yolotrt.cuda.driver import check, driver, driver_version, translated
 from yolotrt.cuda.kernel_source import KernelSource
@@ -93,12 +93,12 @@ class Gpu:
 
     def _load(self, source: KernelSource) -> Any:
         api = driver()
-        architecture = Architecture.of(self.device.compute_capability)
-        code, module = api.cuModuleLoadData(compiled(source, architecture))
+        capability = self.device.compute_capability
+        code, module = api.cuModuleLoadData(compiled(source, capability))
         if int(code) == 0:
             return module
         # What the cache holds may come from a compiler that this driver does not know.
-        code, module = api.cuModuleLoadData(compiled(source, architecture, again=True))
+        code, module = api.cuModuleLoadData(compiled(source, capability, again=True))
         what = f"the kernels of {source.path.name} cannot be loaded"
         if int(code) != 0 and driver_version()[0] < compiler_version()[0]:
             raise CudaError(

@@ -34,7 +34,7 @@ class DevicePicture:
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """A picture in the memory of the GPU, by its address.
+    """A picture in the memory of the GPU, by its address. Whatever writes to it must be done already.
 
     Attributes:
         address: of the first row: BGR or RGB of 3 bytes, or the luma of NV12.
