@@ -64,8 +64,8 @@ class Architecture:
 def compiled(source: KernelSource, compute_capability: str, *, again: bool = False) -> bytes:
     """The code of a kernel source: from the user's cache, or compiled and put there.
 
-    The cache goes by the content of the source, and what it holds needs no compiler. A damaged file in it is made again,
-    and so is every file if `again`; a folder that cannot be written costs a compilation each time and nothing else.
+    The cache goes by the content of the source, and what it holds needs no compiler. A damaged file is made again, and
+    so is every file if `again`; a folder that cannot be written costs a compilation each time and nothing else.
 
     Args:
         source: what to compile.
