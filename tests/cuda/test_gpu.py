@@ -25,7 +25,7 @@ from yolotrt.cuda.device import Device
 from yolotrt.cuda.gpu import Gpu
 from yolotrt.cuda.machine import Queue
 from yolotrt.decode.detect_cuda import CANDIDATES, NMS
-from yolotrt.errors import CudaError
+from yolotrt.errors import CudaError, SourceError
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.letterbox_cuda import SOURCE as LETTERBOX
 
@@ -126,6 +126,24 @@ def test_a_recording_that_fails_ends(api: FakeDriver, machine: Gpu) -> None:
             queue.record(queue.wait)
         queue.wait()
     assert not api.open
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (PICTURES[0], "not in the memory of the GPU that runs the model, got host memory, expected cuda:0"),
+        ("no array", "cannot be read: .*Hand over an array with DLPack"),
+    ],
+)
+def test_arrays_that_are_not_on_the_gpu(machine: Gpu, array: object, said: str) -> None:
+    with machine.active(), pytest.raises(SourceError, match=said):
+        machine.view(array, machine.queue())
+
+
+def test_tensors_of_the_host(machine: Gpu) -> None:
+    torch = pytest.importorskip("torch")
+    with machine.active(), pytest.raises(SourceError, match="got host memory"):
+        machine.view(torch.zeros((4, 4, 3), dtype=torch.uint8), machine.queue())
 
 
 @needs_compiler

@@ -46,7 +46,7 @@ from yolotrt.preprocess.letterbox_cuda import (
     describe_surface,
 )
 from yolotrt.preprocess.surface import DevicePicture, Surface
-from yolotrt.types import ImageU8, RawOutputs
+from yolotrt.types import Frame, ImageU8, RawOutputs
 
 BATCHES = BatchRange(min=1, opt=4, max=8)
 
@@ -339,6 +339,15 @@ def test_threads(plan: Path, wanted: list[Detections]) -> None:
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(work, range(4)))
+
+
+def test_a_detector(plan: Path, wanted: list[Detections]) -> None:
+    with Detector(plan, graphs=True, strict=True) as detector:
+        assert detector.info.device.startswith("cuda:0")
+        assert detector.info.note == "", "not recorded"
+        assert_close(detector(PICTURES), wanted)
+        frames = [[Frame(pixels=pixels, source_id="here", index=i)] for i, pixels in enumerate(PICTURES)]
+        assert_close([r.detections for r in detector.detect_batches(frames)], wanted)
 
 
 def test_numbers_that_are_not_finite(tmp_path: Path) -> None:

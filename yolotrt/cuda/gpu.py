@@ -23,6 +23,9 @@ from yolotrt.cuda.stream import Stream
 from yolotrt.errors import CudaError, SourceError
 
 
+_DLPACK_KINDS = (2, 3, 13)  # memory of a GPU, pinned and managed memory
+
+
 @functools.cache
 def gpu(device: Device) -> Gpu:
     """The machine of a GPU: one for the whole process, so that kernels are loaded once."""
@@ -73,23 +76,29 @@ class Gpu:
         from cuda.core.utils import StridedMemoryView
 
         what = "a picture in the GPU's memory cannot be read"
+        kind = getattr(array, "__dlpack_device__", None)
+        if kind is not None and int(kind()[0]) not in _DLPACK_KINDS:
+            raise self._elsewhere("host memory")  # asked for its memory, NumPy would complain of the stream
         try:
             with translated(what):
                 view = StridedMemoryView.from_any_interface(array, stream_ptr=queue.handle)
         except (BufferError, TypeError, ValueError, RuntimeError) as e:
             raise SourceError(f"{what}: {e}", remedy="Hand over an array with DLPack, such as one of CuPy.") from e
         if not view.is_device_accessible or view.device_id not in (-1, self.device.index):
-            raise SourceError(
-                "a picture is not in the memory of the GPU that runs the model",
-                got=f"cuda:{view.device_id}" if view.is_device_accessible else "host memory",
-                expected=f"cuda:{self.device.index}",
-                remedy="Copy it there, or open the model with that device.",
-            )
+            raise self._elsewhere(f"cuda:{view.device_id}" if view.is_device_accessible else "host memory")
         dtype = np.dtype(view.dtype)
         shape = tuple(view.shape)
         strides = _contiguous(shape) if view.strides is None else tuple(view.strides)
         strides = tuple(stride * dtype.itemsize for stride in strides)
         return DeviceArray(address=int(view.ptr), shape=shape, strides=strides, dtype=dtype, owner=view)
+
+    def _elsewhere(self, where: str) -> SourceError:
+        return SourceError(
+            "a picture is not in the memory of the GPU that runs the model",
+            got=where,
+            expected=f"cuda:{self.device.index}",
+            remedy="Copy it there, or open the model with that device.",
+        )
 
     def _load(self, source: KernelSource) -> Any:
         api = driver()
