@@ -52,12 +52,12 @@ def on_gpu(
     options: Sequence[DetectOptions],
     *,
     max_det: int = 300,
-    backwards: bool = False,
+    order: int = 0,
 ) -> list[Detections]:
     batch = len(output)
     every = any(o.multi_label for o in options)
     layout = DecodeLayout.of(spec, output.shape, max_det=max_det, every_class=every)
-    machine = HostMachine(backwards=backwards)
+    machine = HostMachine(order=order)
     kernels, queue = DecodeKernels(machine, layout, batch), machine.queue()
     thresholds = np.zeros(batch, THRESHOLDS)
     classes = np.zeros((batch, layout.class_words), np.uint32)
@@ -89,14 +89,12 @@ def assert_same(got: Sequence[Detections], wanted: Sequence[Detections]) -> None
         assert (a.size, a.names) == (b.size, b.names)
 
 
-def compare(
-    spec: ModelSpec, output: npt.NDArray[Any], options: Sequence[DetectOptions], *, backwards: bool = False
-) -> int:
+def compare(spec: ModelSpec, output: npt.NDArray[Any], options: Sequence[DetectOptions], *, order: int = 0) -> int:
     """Both ways; how many boxes."""
     sizes = [(50, 80), (333, 20), (96, 96)][: len(output)]
     geometries = [LetterboxGeometry.compute(size, (SIDE, SIDE), rule=spec.letterbox) for size in sizes]
     wanted = decode(RawOutputs(arrays={"output0": output}, spec=spec), geometries, options)
-    assert_same(on_gpu(spec, output, geometries, options, backwards=backwards), wanted)
+    assert_same(on_gpu(spec, output, geometries, options, order=order), wanted)
     return sum(len(d) for d in wanted)
 
 
@@ -121,7 +119,7 @@ option_sets = st.builds(
     coarse=st.booleans(),
     options=st.lists(option_sets, min_size=1, max_size=3),
     seed=st.integers(0, 2**32 - 1),
-    backwards=st.booleans(),
+    order=st.integers(0, 5),
 )
 def test_equals_the_cpu(
     head: Head,
@@ -131,7 +129,7 @@ def test_equals_the_cpu(
     coarse: bool,
     options: list[DetectOptions],
     seed: int,
-    backwards: bool,
+    order: int,
 ) -> None:
     """Coarse: boxes on a grid with few scores, so that ties, duplicates and boxes without area are the rule."""
     rng = np.random.default_rng(seed)
@@ -144,7 +142,7 @@ def test_equals_the_cpu(
     else:
         centre, size = rng.random((*shape, 2)) * SIDE, rng.random((*shape, 2)) * 60
         scores = rng.random((*shape, nc))
-    compare(spec_of(head, nc, dtype), output_of(head, centre, size, scores, dtype), options, backwards=backwards)
+    compare(spec_of(head, nc, dtype), output_of(head, centre, size, scores, dtype), options, order=order)
 
 
 @pytest.mark.parametrize("max_det", [300, 5])

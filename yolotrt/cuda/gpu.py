@@ -22,7 +22,6 @@ from yolotrt.cuda.machine import DeviceArray, Dim, Kernel, Queue, Recording
 from yolotrt.cuda.stream import Stream
 from yolotrt.errors import CudaError, SourceError
 
-
 _DLPACK_KINDS = (2, 3, 13)  # memory of a GPU, pinned and managed memory
 
 

@@ -44,11 +44,14 @@ def run(
     block: tuple[int, int, int],
     arguments: npt.NDArray[Any],
     *,
-    backwards: bool = False,
+    order: int = 0,
 ) -> None:
-    """Run a kernel to its end. Fails where its threads do not all come to the same barriers."""
+    """Run a kernel to its end, its threads in a forward (0), backward (1) or mixed order.
+
+    Fails where the threads of a block do not all come to the same barriers.
+    """
     function = getattr(library(source), name)
     dims = ctypes.c_uint * 3
     payload = np.ascontiguousarray(arguments)
-    status = function(dims(*grid), dims(*block), ctypes.c_void_p(payload.ctypes.data), int(backwards))
+    status = function(dims(*grid), dims(*block), ctypes.c_void_p(payload.ctypes.data), order)
     assert status == 0, f"{name}: threads of one block came to different barriers"

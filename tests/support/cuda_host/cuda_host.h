@@ -2,7 +2,8 @@
 //
 // Force-included before a .cu file. A kernel that is launched becomes a C function `name(grid, block, arguments, order)`.
 // It returns 0; or 1 where some threads of a block waited at a barrier that others never came to, which a GPU may hang
-// on. `order` 0 lets threads run in the order of their numbers, 1 backwards: a missing barrier shows as a difference.
+// on. `order` 0 lets threads run in the order of their numbers, 1 backwards, others mixed: a missing barrier shows as a
+// difference.
 #pragma once
 
 #include <csetjmp>
@@ -76,7 +77,7 @@ inline void resume(size_t i) {
 inline size_t pass(int order) {
     size_t over = 0, n = block->fibers.size();
     for (size_t i = 0; i < n; i++) {
-        size_t turn = order ? n - 1 - i : i;
+        size_t turn = order == 0 ? i : order == 1 ? n - 1 - i : (i * 7919 + order) % n;
         if (!block->fibers[turn].over) resume(turn);
         over += block->fibers[turn].over;
     }

@@ -81,7 +81,7 @@ class HostQueue:
     def launch(self, kernel: Kernel, grid: Dim, block: Dim, arguments: npt.NDArray[Any]) -> None:
         assert isinstance(kernel, HostKernel)
         copied = arguments.copy()
-        self.do(lambda: run(kernel.source, kernel.name, grid, block, copied, backwards=self._machine.backwards))
+        self.do(lambda: run(kernel.source, kernel.name, grid, block, copied, order=self._machine.order))
 
     def record(self, work: Callable[[], None]) -> HostRecording:
         assert self._recording is None
@@ -112,7 +112,7 @@ class HostMachine:
 
     Attributes:
         memory: bytes that can be allocated in one piece.
-        backwards: threads of a block run from the last to the first.
+        order: in which threads of a block run, see `run`.
         fails: waiting and freeing raise, as after a kernel that crashed.
         on_wait: called at every wait.
         pinned: pretend that every address of the host is pinned.
@@ -120,8 +120,8 @@ class HostMachine:
         replays: recordings that were run.
     """
 
-    def __init__(self, *, memory: int = 2**40, backwards: bool = False) -> None:
-        self.memory, self.backwards, self.fails, self.pinned = memory, backwards, False, False
+    def __init__(self, *, memory: int = 2**40, order: int = 0) -> None:
+        self.memory, self.order, self.fails, self.pinned = memory, order, False, False
         self.on_wait: Step = lambda: None
         self.open = self.replays = 0
 
