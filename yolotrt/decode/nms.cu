@@ -199,7 +199,6 @@ __device__ inline void suppress(const Decode &d) {
             take_group<Element>(s, d, t, start, min(GROUP, size - start), most);
         last = s.keys[size - 1];
         done += size;
-        __syncthreads();
     }
     if (threadIdx.x == 0) {
         u32 *header = (u32 *)d.results + 2 * blockIdx.x;
