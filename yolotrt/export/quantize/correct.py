@@ -6,14 +6,9 @@ empirical form: the shift of each output channel is measured on calibration pict
 Each convolution is corrected for its own shift, with exact inputs: the shifts that it inherits were then removed where
 they arose. Cross-layer equalization, of the same paper, needs activations that are linear in scale; SiLU is not.
 
-It is off unless asked for, since it did not pay where it was measured. On the demo model (240 pictures, mAP50-95 over
-that of FP32; two equally good versions differ by up to 0.002) INT8 went from 1.0003 to 0.9977 and with min-max ranges
-from 0.9963 to 0.9952; FP8, its weights at their smallest scale, from 0.9995 to 0.9981, and from 0.9918 to 0.9945
-while it still quantized the picture. The mean is that of all positions, nearly all of them background, and what suits
-those need not suit objects.
-
-Adaptive rounding of weights cannot pay in INT8 there: with exact weights, scores at objects still err by 0.027 instead
-of 0.029. In FP8 it might: 0.024 instead of 0.036.
+It is off unless asked for, since it did not pay where it was measured (docs/benchmarks/precision.md). The mean is that
+of all positions, nearly all of them background, and what suits those need not suit objects; and where weights are
+rounded adaptively, their shift is nearly gone already.
 """
 
 from __future__ import annotations
