@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from yolotrt import Detector, assets  # noqa: E402
-from yolotrt.backends.cuda_graph import GraphOptions, GraphPicture, GraphRunner  # noqa: E402
+from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner  # noqa: E402
+from yolotrt.backends.cuda_lane import GraphPicture  # noqa: E402
 from yolotrt.backends.tensorrt_engine import choose_flavour  # noqa: E402
 from yolotrt.backends.tensorrt_graph import TensorRTGraphEngine, open_graphs  # noqa: E402
 from yolotrt.cache import cache_folder  # noqa: E402

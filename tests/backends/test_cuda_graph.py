@@ -17,7 +17,8 @@ from tests.support.cuda_host.engine import OnnxEngine, at
 from tests.support.cuda_host.machine import HostMachine
 from tests.support.tiny_models import BLUE, GREEN, RED, tiny_yolo
 from yolotrt import Detector, assets
-from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner, Lane, graph_sizes
+from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner
+from yolotrt.backends.cuda_lane import Lane, graph_sizes
 from yolotrt.detections import Detections
 from yolotrt.errors import BackendError, CudaError, ModelError, NonFiniteOutputError, SourceError
 from yolotrt.model_spec import BatchRange

@@ -16,7 +16,8 @@ from tests.support.cuda_host.engine import OnnxEngine, OnnxLane
 from tests.support.cuda_host.machine import HostMachine, HostQueue
 from tests.support.tiny_models import tiny_yolo
 from yolotrt import Detector
-from yolotrt.backends.cuda_graph import EngineLane, Enqueue, GraphRunner
+from yolotrt.backends.cuda_graph import GraphRunner
+from yolotrt.backends.cuda_lane import EngineLane, Enqueue
 from yolotrt.cuda import compile as compile_module
 from yolotrt.cuda import device as device_module
 from yolotrt.cuda import gpu as gpu_module

@@ -18,7 +18,8 @@ from tests.gpu.plans import make_plan
 from tests.support.specs import make_spec
 from tests.support.tiny_models import BLUE, GREEN, RED, tiny_yolo
 from yolotrt import Detector, assets
-from yolotrt.backends.cuda_graph import DeviceArrayView, GraphOptions, GraphRunner
+from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner
+from yolotrt.backends.cuda_lane import DeviceArrayView
 from yolotrt.backends.runtime_cache import RuntimeCacheFile
 from yolotrt.backends.tensorrt_graph import open_graphs
 from yolotrt.cuda.compile import cached_path, compiler_version

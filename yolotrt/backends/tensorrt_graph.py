@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from yolotrt.backends.base import Backend, BackendInfo
-from yolotrt.backends.cuda_graph import Enqueue, GraphOptions, GraphRunner
+from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner
+from yolotrt.backends.cuda_lane import Enqueue
 from yolotrt.backends.flavours import Flavour
 from yolotrt.backends.pictures import PictureBackend
 from yolotrt.backends.runtime_cache import RuntimeCacheFile
