@@ -20,7 +20,7 @@ from yolotrt import Detector, assets
 from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner
 from yolotrt.backends.cuda_lane import Lane, graph_sizes
 from yolotrt.detections import Detections
-from yolotrt.errors import BackendError, CudaError, ModelError, NonFiniteOutputError, SourceError
+from yolotrt.errors import BackendError, CudaError, ModelError, NonFiniteOutputError, SourceError, UsageError
 from yolotrt.model_spec import BatchRange
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.surface import DevicePicture, Surface
@@ -139,6 +139,12 @@ def test_a_static_batch(tmp_path: Path) -> None:
 )
 def test_sizes_that_are_recorded(batch: tuple[int, int, int], sizes: tuple[int, ...]) -> None:
     assert graph_sizes(BatchRange(min=batch[0], opt=batch[1], max=batch[2])) == sizes
+
+
+@pytest.mark.parametrize("options", [{"lanes": 0}, {"max_det": 0}])
+def test_options_out_of_range(options: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="out of range, got 0, expected at least 1"):
+        GraphOptions(**options)
 
 
 def test_options_of_each_picture(bench: Bench) -> None:

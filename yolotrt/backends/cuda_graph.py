@@ -32,7 +32,7 @@ from yolotrt.backends.cuda_lane import (
 )
 from yolotrt.cuda.machine import Machine
 from yolotrt.detections import Detections
-from yolotrt.errors import BackendError, ModelError, NonFiniteOutputError, SourceError
+from yolotrt.errors import BackendError, ModelError, NonFiniteOutputError, SourceError, UsageError
 from yolotrt.options import DetectOptions
 
 
@@ -47,6 +47,11 @@ class GraphOptions:
 
     lanes: int = 2
     max_det: int = 300
+
+    def __post_init__(self) -> None:
+        for name in ("lanes", "max_det"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"option {name} is out of range", got=getattr(self, name), expected="at least 1")
 
 
 class GraphRunner:
