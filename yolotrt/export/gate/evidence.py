@@ -21,8 +21,8 @@ from yolotrt.export.quantize.pictures import CalibrationPictures, find_calibrati
 from yolotrt.export.samples import evenly
 from yolotrt.options import ExportOptions
 
-MAX_DROP = 0.005
-"""The budget where none is named: INT8 that is well made stays inside it."""
+BUDGETS = {"fp16": 0.001, "fp8": 0.002, "int8": 0.005, "auto": 0.005}
+"""Where none is named: what each precision is worth having for. FP8 that loses more is no better than INT8."""
 
 _MOST_COMPARED = 200
 _ENOUGH_OTHERS = 32
@@ -80,7 +80,7 @@ def gather(options: ExportOptions, goal: Goal) -> Iterator[Evidence]:
         yield Evidence(
             pictures=pictures,
             dataset=dataset,
-            max_drop=MAX_DROP if options.max_drop is None else options.max_drop,
+            max_drop=BUDGETS[goal.precision] if options.max_drop is None else options.max_drop,
             scratch=Path(scratch),
         )
 
