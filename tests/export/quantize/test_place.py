@@ -169,14 +169,25 @@ def test_fp8_reads_the_picture_in_floating_point() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "attributes"),
-    [((16, WIDE, 3, 3), {}), ((WIDE, 1, 3, 3), {"group": WIDE}), ((WIDE, WIDE, 7, 7), {"pads": [3, 3, 3, 3]})],
-    ids=["few", "depthwise", "large kernel"],
+    [
+        ((16, WIDE, 3, 3), {}),
+        ((WIDE, 1, 3, 3), {"group": WIDE}),
+        ((WIDE, WIDE, 7, 7), {"pads": [3, 3, 3, 3]}),
+        ((WIDE, WIDE, 1, 1), {}),
+    ],
+    ids=["few", "depthwise", "large kernel", "pointwise"],
 )
 def test_fp8_leaves_what_it_does_not_pay_for(shape: tuple[int, ...], attributes: dict[str, Any]) -> None:
     body = [*conv_silu("x", "a"), helper.make_node("Conv", ["a", "v"], ["t"], name="c", **attributes)]
     model = graph(body, {"v": np.ones(shape, np.float32)}, channels=WIDE)
     assert place(model, kind="fp8").kept == {"stem_conv": "input", "t": "narrow", "y": "head"}
     assert place(model, kind="int8").kept == {"y": "head"}
+
+
+def test_fp8_takes_wide_pointwise_convolutions() -> None:
+    body = [*conv_silu("x", "a"), helper.make_node("Conv", ["a", "v"], ["t"], name="c")]
+    model = graph(body, {"v": np.ones((68, 64, 1, 1), np.float32)})
+    assert "t" in [c.key for c in place(model, kind="fp8").convolutions]
 
 
 def attention() -> onnx.ModelProto:
