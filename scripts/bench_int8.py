@@ -45,7 +45,7 @@ sys.path.insert(0, str(ROOT))
 from yolotrt import Detector, assets, files  # noqa: E402
 from yolotrt.backends.base import Backend, BackendInfo  # noqa: E402
 from yolotrt.backends.openvino_ import OpenVinoBackend  # noqa: E402
-from yolotrt.backends.openvino_import import import_openvino  # noqa: E402
+from yolotrt.backends.openvino_import import import_openvino, openvino_core  # noqa: E402
 from yolotrt.evaluation.dataset import open_dataset  # noqa: E402
 from yolotrt.evaluation.validate import VAL_OPTIONS, validate  # noqa: E402
 from yolotrt.export.gate.running import write_model  # noqa: E402
@@ -76,12 +76,11 @@ class IrBackend(Backend):
     """
 
     def __init__(self, path: Path, like: ModelSpec, *, hint: str) -> None:
-        openvino = import_openvino(needed_for="this comparison")
-        self._core = openvino.Core()
+        self._core = openvino_core(needed_for="this comparison")
         self._model = self._core.read_model(str(path))
         self._config = {"INFERENCE_PRECISION_HINT": hint} if hint else {}
         compiled = self._compile("LATENCY")
-        told = openvino.__version__.split("-")[0]
+        told = import_openvino(needed_for="this comparison").__version__.split("-")[0]
         super().__init__(
             dataclasses.replace(like, precision="int8"),
             BackendInfo(backend="openvino", flavour="openvino", version=told, device="cpu", precision="int8"),

@@ -25,3 +25,30 @@ def test_loading_a_model_reports_to_nobody(tmp_path: Path) -> None:
     model = tiny_yolo(tmp_path / "m.onnx")
     run = subprocess.run([sys.executable, "-c", PROGRAM, model], capture_output=True, text=True)
     assert run.stdout.split("\n")[:2] == ["[]", "True"], run.stderr
+
+
+def test_ctrl_c_after_models_were_closed_in_other_threads(tmp_path: Path) -> None:
+    """OpenVINO's stack for signal handlers must outlive its models: a signal on a freed one ends the process."""
+    script = f"""
+import gc, os, signal, threading
+from yolotrt import Detector
+
+def use():
+    with Detector({str(tiny_yolo(tmp_path / "m.onnx"))!r}, backend="openvino"):
+        pass
+
+first = Detector({str(tmp_path / "m.onnx")!r}, backend="openvino")
+threading.Thread(target=first.close).start()
+use()
+del first
+thread = threading.Thread(target=use)
+thread.start()
+thread.join()
+gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stdout) == (0, "interrupted\n"), found.stderr

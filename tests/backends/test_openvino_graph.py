@@ -20,7 +20,7 @@ from tests.support.static_quantizer import quantize_statically
 from tests.support.tiny_models import tiny_yolo
 from tests.support.tiny_quantized import tiny_quantized
 from yolotrt.backends.openvino_graph import float_weights, read_graph, unsigned_activations
-from yolotrt.backends.openvino_import import import_openvino
+from yolotrt.backends.openvino_import import openvino_core
 from yolotrt.errors import BackendError
 
 SHAPE = (1, 4, 6, 6)
@@ -120,7 +120,7 @@ def test_signed_outputs_are_refused() -> None:
 def test_open_sizes_of_int8_are_refused_where_they_crash(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("flags : fpu amx_bf16 avx512_fp16 amx_tile amx_int8\n")
-    core = import_openvino(needed_for="this test").Core()
+    core = openvino_core(needed_for="this test")
     dynamic = tiny_quantized(tmp_path / "dynamic.onnx", "int8", batch=None)
     with pytest.raises(BackendError, match=r"CPUs with AMX.*fixed batch and size"):
         read_graph(core, dynamic, cpuinfo=cpuinfo)
@@ -149,7 +149,7 @@ def test_weights_written_out_are_the_same(kind: Any, tmp_path: Path) -> None:
 def test_what_onnxruntime_quantized(activations: str, tmp_path: Path) -> None:
     """Its graphs have zero points that are not zero, quantized biases, and pairs around every operator."""
     path = quantize_statically(tmp_path / "m.onnx", activations=activations)
-    core = import_openvino(needed_for="this test").Core()
+    core = openvino_core(needed_for="this test")
     graph = read_graph(core, path)
     assert graph.int8
     compiled = core.compile_model(graph.model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

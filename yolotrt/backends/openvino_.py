@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from yolotrt.backends.base import Backend, BackendInfo, cpu_precision
 from yolotrt.backends.openvino_graph import CpuGraph, read_graph
-from yolotrt.backends.openvino_import import import_openvino
+from yolotrt.backends.openvino_import import import_openvino, openvino_core
 from yolotrt.errors import BackendError
 from yolotrt.model_spec import ModelSpec
 from yolotrt.types import Batch, RawOutputs
@@ -31,7 +31,7 @@ class OpenVinoBackend(Backend):
     def __init__(self, path: Path, spec: ModelSpec, *, threads: int = 0) -> None:
         openvino = import_openvino(needed_for="The back-end openvino")
         self._path, self._threads = path, threads
-        self._core = openvino.Core()
+        self._core = openvino_core(needed_for="The back-end openvino")
         try:
             self._graph = read_graph(self._core, path)
         except RuntimeError as e:

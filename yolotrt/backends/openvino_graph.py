@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotrt.backends.openvino_dfl import fold_dfl
-from yolotrt.backends.openvino_import import import_openvino
+from yolotrt.backends.openvino_import import openvino_core
 from yolotrt.errors import BackendError
 from yolotrt.model_spec_infer import load_onnx
 
@@ -142,7 +142,7 @@ def float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 @functools.cache
 def adds_exactly() -> bool:
     """Whether a convolution of 8-bit numbers is exact in the plug-in on this CPU: a small one is run to see."""
-    core = import_openvino(needed_for="The back-end openvino").Core()
+    core = openvino_core(needed_for="The back-end openvino")
     compiled = core.compile_model(
         core.read_model(_largest_products().SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )

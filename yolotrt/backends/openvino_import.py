@@ -1,12 +1,17 @@
-"""Importing OpenVINO, quietly."""
+"""Importing OpenVINO, quietly, and its core."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from yolotrt.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import openvino
 
 _TELEMETRY = "openvino_telemetry"
 _lock = threading.Lock()
@@ -38,3 +43,21 @@ def import_openvino(*, needed_for: str) -> ModuleType:
         openvino.Type.f32.to_dtype()
     module: ModuleType = openvino
     return module
+
+
+def openvino_core(*, needed_for: str) -> openvino.Core:
+    """The one `openvino.Core` of this process.
+
+    OpenVINO 2026.4's CPU plug-in gives the thread that first uses it a stack for signal handlers, and frees that stack
+    with the core, also in another thread, where it stays in use: the next Ctrl-C is a segmentation fault. So the core
+    is never let go of.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
+    return _core(import_openvino(needed_for=needed_for))
+
+
+@functools.cache
+def _core(module: ModuleType) -> openvino.Core:
+    return module.Core()

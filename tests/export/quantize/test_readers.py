@@ -18,6 +18,7 @@ from tests.support.demo_val import demo_val
 from yolotrt import Detector, assets
 from yolotrt.backends.flavours import for_target
 from yolotrt.backends.openvino_graph import unsigned_activations
+from yolotrt.backends.openvino_import import openvino_core
 from yolotrt.evaluation.coco import evaluate_coco
 from yolotrt.export.plan import build_plan
 from yolotrt.export.quantize import Calibration, Kind, QuantizeOptions, QuantizeResult, quantize
@@ -47,8 +48,8 @@ def network() -> onnx.ModelProto:
 
 
 def openvino_run(model: onnx.ModelProto, batch: Batch) -> np.ndarray:
-    openvino = pytest.importorskip("openvino")
-    core = openvino.Core()
+    pytest.importorskip("openvino")
+    core = openvino_core(needed_for="this test")
     compiled = core.compile_model(
         core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolotrt.backends.openvino_graph import read_graph
-from yolotrt.backends.openvino_import import import_openvino
+from yolotrt.backends.openvino_import import import_openvino, openvino_core
 from yolotrt.bench.profile.report import Recording, RuntimeLayer
 from yolotrt.errors import BackendError
 from yolotrt.model_spec import ModelSpec
@@ -36,7 +36,7 @@ def record(path: Path, spec: ModelSpec, batch: Batch, *, threads: int, warm_up: 
     }
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
-    core = openvino_.Core()
+    core = openvino_core(needed_for="The back-end openvino")
     warm: dict[str, float] = {}
     whole: list[float] = []
     try:
