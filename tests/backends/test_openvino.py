@@ -33,18 +33,15 @@ def test_ctrl_c_after_models_were_closed_in_other_threads(tmp_path: Path) -> Non
 import gc, os, signal, threading
 from yolotrt import Detector
 
-def use():
-    with Detector({str(tiny_yolo(tmp_path / "m.onnx"))!r}, backend="openvino"):
-        pass
+models = [Detector({str(tiny_yolo(tmp_path / "m.onnx"))!r}, backend="openvino")]
 
-first = Detector({str(tmp_path / "m.onnx")!r}, backend="openvino")
-threading.Thread(target=first.close).start()
-use()
-del first
-thread = threading.Thread(target=use)
+def drop():
+    models.pop().close()
+    gc.collect()
+
+thread = threading.Thread(target=drop)
 thread.start()
 thread.join()
-gc.collect()
 try:
     os.kill(os.getpid(), signal.SIGINT)
 except KeyboardInterrupt:
