@@ -19,7 +19,7 @@ The rules, and why:
 - In FP8, so do narrow ones: 16 channels or fewer on a side, each group for itself (depthwise ones, too), and kernels of
   more than 32 taps. NVIDIA's ModelOpt leaves these out, since TensorRT has no FP8 kernel for them or a slower one. And
   pointwise ones that multiply each value they move 32 times or less: memory limits them, not arithmetic, and on the
-  demo model they cost a tenth of the accuracy for 2 % of the multiplications.
+  demo model they are a tenth of the error for 2 % of the multiplications.
 """
 
 from __future__ import annotations
