@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,12 +33,6 @@ def detector(folder: Path) -> Iterator[Detector]:
 @pytest.fixture(scope="module")
 def video(folder: Path) -> Path:
     return write_video(folder / "video.mp4", moving_box(60))
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    yield
-    assert [t.name for t in threading.enumerate() if t.name.startswith("yolotrt")] == []
 
 
 class _Collector(Sink):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,12 +38,6 @@ def videos(folder: Path) -> list[Path]:
         write_video(folder / "b.mp4", moving_box(15, (480, 640))),
         write_video(folder / "c.mp4", moving_box(25, (64, 64))),
     ]
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    yield
-    assert [t.name for t in threading.enumerate() if t.name.startswith("yolotrt")] == []
 
 
 class _Collector(Sink):

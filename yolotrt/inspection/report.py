@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from yolotrt.manifest import FileRecord
 from yolotrt.model_spec import ModelSpec, TensorSpec
+from yolotrt.plain import plain
 
 Kind = Literal["onnx", "plan", "plan with Ultralytics' header", "manifest", "bundle"]
 Runs = Literal["yes", "no"]
@@ -142,18 +143,6 @@ class Inspection:
 
     def to_dict(self, *, layers: bool = False) -> dict[str, Any]:
         """JSON-ready form. `layers` adds the table of layers."""
-        data = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if layers or f.name != "layers"}
+        data = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if layers or f.name != "layers"}
         data["spec"] = self.spec.to_dict() if self.spec is not None else None
         return data
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value

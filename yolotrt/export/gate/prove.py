@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from yolotrt.errors import EvaluationError, ExportError
 from yolotrt.export.gate.latency import Where, measure_latencies
 from yolotrt.export.gate.proof import CalibrationRecord, Latency, Proof, Version
-from yolotrt.export.gate.versions import Candidate, Judge, agreement_for, layer_losses, mixed, rank_layers
-from yolotrt.export.gate.yardstick import Yardstick
+from yolotrt.export.gate.versions import Candidate, Judge, layer_losses, mixed, rank_layers
+from yolotrt.export.gate.yardstick import Agreement, Yardstick
 from yolotrt.export.quantize import Calibration, Kind, QuantizeResult
 from yolotrt.export.quantize.cache import measured
 from yolotrt.export.quantize.pictures import CalibrationPictures
@@ -138,7 +138,7 @@ class _Run:
             stage.result = self._told(whole, judge)
             stage.details = {"score": whole.score.value, "share": whole.shares[kind]}
         with self._log.stage(f"{kind} layers") as stage:
-            agreement = agreement_for(self._task.spec, self._task.model, self._yardstick)
+            agreement = Agreement(self._task.spec, self._task.model, self._yardstick.paths)
             assert whole.quantized is not None
             ranked = self._ranked[kind] = rank_layers(calibration, whole.quantized, agreement, say=stage.say)
             worst = max(ranked, key=lambda s: s.loss)

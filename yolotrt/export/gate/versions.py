@@ -14,7 +14,7 @@ from yolotrt.export.quantize.search import search
 from yolotrt.export.quantize.sensitivity import Sensitivity, rank
 from yolotrt.inspection.inspect import shares
 from yolotrt.inspection.onnx_layers import onnx_layers
-from yolotrt.model_spec import ModelSpec, Precision
+from yolotrt.model_spec import Precision
 
 if TYPE_CHECKING:
     import onnx
@@ -166,11 +166,6 @@ def layer_losses(ranked: Sequence[Sensitivity], chosen: Candidate) -> tuple[Laye
         LayerLoss(name=s.name, loss=s.loss, share=s.share, quantized=s.name in quantized)
         for s in sorted(ranked, key=lambda s: -s.loss)
     )
-
-
-def agreement_for(spec: ModelSpec, reference: onnx.ModelProto, yardstick: Yardstick) -> Agreement:
-    """The quick measure on some pictures of the yardstick."""
-    return Agreement(spec, reference, yardstick.paths)
 
 
 def _quantized(name: str, result: QuantizeResult, score: Score) -> Candidate:
