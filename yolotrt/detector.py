@@ -289,7 +289,7 @@ class Detector:
 
     def _letterboxer(self) -> Letterboxer:
         if not hasattr(self._own, "letterboxer"):
-            self._own.letterboxer = Letterboxer(self.spec)
+            self._own.letterboxer = Letterboxer(self.spec, channels_last=self._backend.channels_last)
         found: Letterboxer = self._own.letterboxer
         return found
 

@@ -61,7 +61,7 @@ class Batch:
     """The model's input. Produced by preprocess, consumed by back-ends.
 
     Attributes:
-        images: `[N, 3, H, W]`, RGB in 0..1, in the model's input dtype, C-contiguous.
+        images: `[N, 3, H, W]`, RGB in 0..1, in the model's input dtype. In memory the planes or the channels come last.
         geometries: one per image, in order: maps boxes back to its source picture.
     """
 

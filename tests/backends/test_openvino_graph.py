@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.support.static_quantizer import quantize_statically
 from tests.support.tiny_models import tiny_yolo
 from tests.support.tiny_quantized import tiny_quantized
-from yolotrt.backends.openvino_graph import float_weights, read_graph, unsigned_activations
+from yolotrt.backends.openvino_graph import float_weights, read_graph, taken, unsigned_activations
 from yolotrt.backends.openvino_import import openvino_core
 from yolotrt.errors import BackendError
 
@@ -157,7 +157,7 @@ def test_what_onnxruntime_quantized(activations: str, tmp_path: Path) -> None:
         x = np.random.default_rng(seed).random((1, 3, 32, 32), np.float32)
         expected = run(onnx.load(path), x)
         step = np.abs(expected).max() / 127
-        np.testing.assert_allclose(compiled([x])[0], expected, atol=2 * step)
+        np.testing.assert_allclose(compiled([taken(x)])[0], expected, atol=2 * step)
 
 
 WITHOUT_VNNI = """

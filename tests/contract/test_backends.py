@@ -66,6 +66,14 @@ def test_info_says_what_runs(open_backend: Opener, tmp_path: Path) -> None:
         assert info.flavour in str(info)
 
 
+def test_the_order_in_memory_does_not_matter(open_backend: Opener, tmp_path: Path) -> None:
+    with open_backend(tiny_yolo(tmp_path / "m.onnx")) as backend:
+        planes = pictures(backend.spec, 1)
+        images = np.ascontiguousarray(planes.images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        pixels = Batch(images=images, geometries=planes.geometries)
+        np.testing.assert_array_equal(backend.infer(pixels).first, backend.infer(planes).first)
+
+
 def test_outputs_are_named_and_shaped_as_the_spec_says(open_backend: Opener, tmp_path: Path) -> None:
     with open_backend(tiny_yolo(tmp_path / "m.onnx")) as backend:
         outputs = backend.infer(pictures(backend.spec, 1))

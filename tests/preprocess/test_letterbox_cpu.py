@@ -38,6 +38,18 @@ def test_equals_the_plain_steps(h: int, w: int, seed: int) -> None:
     batch = letterbox([image], spec)
     np.testing.assert_array_equal(batch.images[0], reference(image, spec))
     assert batch.images.flags.c_contiguous
+    last = letterbox([image], spec, channels_last=True).images
+    np.testing.assert_array_equal(last, batch.images)
+    assert last.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+@settings(deadline=None)
+@given(st.sampled_from([1, 3, 5, 7, 9]), st.integers(1, 96), st.integers(1, 160), st.booleans())
+def test_steps_over_an_odd_number_of_pixels(step: int, h: int, w: int, wide: bool) -> None:
+    spec = make_spec(imgsz=(h, 160) if wide else (96, w))
+    size = (step * h, step * 160) if wide else (step * 96, step * w)
+    image = np.random.default_rng(h * w).integers(0, 256, (*size, 3), np.uint8)
+    np.testing.assert_array_equal(letterbox([image], spec).images[0], reference(image, spec))
 
 
 def test_batch_of_different_pictures_equals_each_alone() -> None:
@@ -54,6 +66,7 @@ def test_half_precision_input() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
     got = letterbox([image], spec).images
     assert got.dtype == np.float16
+    np.testing.assert_array_equal(letterbox([image], spec, channels_last=True).images, got)
     np.testing.assert_array_equal(got[0], reference(image, spec).astype(np.float16))
 
 
@@ -78,10 +91,15 @@ def test_mixed_input_sizes_are_refused() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), min_size=1, max_size=4), max_size=6))
-def test_memory_used_again_shows_nothing_of_the_batch_before(calls: list[list[tuple[int, int]]]) -> None:
+@given(
+    st.booleans(),
+    st.lists(st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), min_size=1, max_size=4), max_size=6),
+)
+def test_memory_used_again_shows_nothing_of_the_batch_before(
+    channels_last: bool, calls: list[list[tuple[int, int]]]
+) -> None:
     spec = make_spec(imgsz=(64, 64))
-    again = Letterboxer(spec)
+    again = Letterboxer(spec, channels_last=channels_last)
     rng = np.random.default_rng(0)
     for sizes in calls:
         images = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in sizes]

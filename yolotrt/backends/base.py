@@ -51,7 +51,12 @@ class Backend(abc.ABC):
     """One loaded model. Not thread-safe unless a subclass says so; `Detector` serializes its calls.
 
     Usable as a context manager. After `close` every call raises BackendError.
+
+    Attributes:
+        channels_last: the order in memory in which it takes images without a copy. It takes the other one as well.
     """
+
+    channels_last = False
 
     def __init__(self, spec: ModelSpec, info: BackendInfo) -> None:
         self.spec, self.info = spec, info

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from yolotrt.backends.base import Backend, BackendInfo, cpu_precision
 from yolotrt.errors import BackendError, MissingExtraError
 from yolotrt.model_spec import ModelSpec
@@ -45,7 +47,7 @@ class OnnxRuntimeBackend(Backend):
     def _infer(self, batch: Batch) -> RawOutputs:
         names = [t.name for t in self.spec.outputs]
         try:
-            arrays = self._session.run(names, {self.spec.input.name: batch.images})
+            arrays = self._session.run(names, {self.spec.input.name: np.ascontiguousarray(batch.images)})
         except Exception as e:
             raise BackendError(f"ONNX Runtime failed: {e}") from e
         return RawOutputs(arrays=dict(zip(names, arrays, strict=True)), spec=self.spec)

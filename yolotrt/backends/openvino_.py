@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolotrt.backends.base import Backend, BackendInfo, cpu_precision
-from yolotrt.backends.openvino_graph import CpuGraph, read_graph
+from yolotrt.backends.openvino_graph import CpuGraph, read_graph, taken
 from yolotrt.backends.openvino_import import import_openvino, openvino_core
 from yolotrt.errors import BackendError
 from yolotrt.model_spec import ModelSpec
@@ -27,6 +27,8 @@ class OpenVinoBackend(Backend):
         spec: what it is.
         threads: for one inference; 0 takes one per physical core.
     """
+
+    channels_last = True
 
     def __init__(self, path: Path, spec: ModelSpec, *, threads: int = 0) -> None:
         openvino = import_openvino(needed_for="The back-end openvino")
@@ -88,6 +90,8 @@ class OpenVinoBackend(Backend):
 class _Stream(Backend):
     """One request of the throughput mode."""
 
+    channels_last = True
+
     def __init__(self, model: OpenVinoBackend, request: openvino.InferRequest) -> None:
         super().__init__(model.spec, model.info)
         self._request = request
@@ -112,7 +116,7 @@ def _precision(graph: CpuGraph, compiled: openvino.CompiledModel, spec: ModelSpe
 def _run(request: openvino.InferRequest, batch: Batch, spec: ModelSpec) -> RawOutputs:
     try:
         # Inputs are read in place; outputs are copied, since the request overwrites its own.
-        found = request.infer({spec.input.name: batch.images}, share_inputs=True, share_outputs=False)
+        found = request.infer({spec.input.name: taken(batch.images)}, share_inputs=True, share_outputs=False)
     except RuntimeError as e:
         raise BackendError(f"OpenVINO failed: {e}") from e
     return RawOutputs(arrays={t.name: found[t.name] for t in spec.outputs}, spec=spec)

@@ -91,7 +91,7 @@ def _engine(
 
 def model_input(detector: Detector, picture: ImageU8, batch: int) -> Batch:
     """A batch of one picture, repeated, as the model takes it."""
-    return letterbox([picture] * batch, detector.spec)
+    return letterbox([picture] * batch, detector.spec, channels_last=detector.backend.channels_last)
 
 
 def device_index(device: str) -> int:

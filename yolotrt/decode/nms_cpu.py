@@ -42,8 +42,14 @@ _AT_ONCE = 200
 
 def _nms_at_once(boxes: Float32Array, classes: Int64Array | None, iou: float, max_det: int) -> list[int]:
     """Positions that are kept, of boxes by falling confidence."""
-    x1, y1, x2, y2 = boxes.T[:, :, None]
-    drops = _overlaps(x1, y1, x2, y2, x1.T, y1.T, x2.T, y2.T, iou)
+    # Both axes in one array: half as many calls as `_overlaps` takes, whose arithmetic it is.
+    low, high = np.ascontiguousarray(boxes.T).reshape(2, 2, -1)
+    sides = np.minimum(high[:, :, None], high[:, None]) - np.maximum(low[:, :, None], low[:, None])
+    width, height = np.maximum(sides, 0, out=sides)
+    overlap = width * height
+    whole = high - low
+    area = whole[0] * whole[1]
+    drops = overlap > np.float32(iou) * (area[:, None] + area - overlap)
     if classes is not None:
         drops &= classes[:, None] == classes
     kept: list[int] = []

@@ -40,15 +40,15 @@ def try_backends(files: ModelFiles) -> tuple[list[Runner], ModelSpec | None]:
 
 def one_inference(backend: Backend) -> float:
     """Run one batch of plain grey pictures; milliseconds that it took."""
-    batch = grey_batch(backend.spec)
+    batch = grey_batch(backend.spec, channels_last=backend.channels_last)
     started = time.perf_counter()
     backend.infer(batch)
     return (time.perf_counter() - started) * 1000
 
 
-def grey_batch(spec: ModelSpec) -> Batch:
+def grey_batch(spec: ModelSpec, *, channels_last: bool = False) -> Batch:
     """The smallest batch that a model takes, of plain grey pictures of its own size."""
-    return letterbox([np.full((*spec.imgsz, 3), _GREY, np.uint8)] * spec.batch.min, spec)
+    return letterbox([np.full((*spec.imgsz, 3), _GREY, np.uint8)] * spec.batch.min, spec, channels_last=channels_last)
 
 
 def _missing_file(name: BackendName, files: ModelFiles) -> Runner | None:

@@ -73,22 +73,26 @@ class LetterboxGeometry:
 
     def to_source(self, xyxy: npt.NDArray[np.floating], *, clip: bool = True) -> npt.NDArray[np.float32]:
         """Map boxes `[n, 4]` (x1, y1, x2, y2) from input pixels to source pixels, clipped to the picture."""
-        height, width = self.source_size
-        boxes: npt.NDArray[np.float32] = (np.asarray(xyxy, dtype=np.float32) - self._offset()) / self._scale()
-        if not clip:
-            return boxes
-        limit = np.array([width, height, width, height], dtype=np.float32)
-        clipped: npt.NDArray[np.float32] = np.clip(boxes, 0, limit)
-        return clipped
+        boxes: npt.NDArray[np.float32] = (np.asarray(xyxy, dtype=np.float32) - self._offset) / self._scale
+        if clip:
+            np.minimum(np.maximum(boxes, 0, out=boxes), self._limit, out=boxes)
+        return boxes
 
     def to_input(self, xyxy: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Map boxes `[n, 4]` from source pixels to input pixels. The inverse of `to_source` for boxes inside."""
-        boxes: npt.NDArray[np.float32] = np.asarray(xyxy, dtype=np.float32) * self._scale() + self._offset()
+        boxes: npt.NDArray[np.float32] = np.asarray(xyxy, dtype=np.float32) * self._scale + self._offset
         return boxes
 
-    def _offset(self) -> npt.NDArray[np.float32]:
-        return np.array([self.pad_left, self.pad_top, self.pad_left, self.pad_top], dtype=np.float32)
+    # Kept, since all frames of a video share one geometry.
 
+    @functools.cached_property
+    def _offset(self) -> npt.NDArray[np.float32]:
+        return np.array([self.pad_left, self.pad_top] * 2, dtype=np.float32)
+
+    @functools.cached_property
     def _scale(self) -> npt.NDArray[np.float32]:
-        gain_y, gain_x = self.gain
-        return np.array([gain_x, gain_y, gain_x, gain_y], dtype=np.float32)
+        return np.array([*reversed(self.gain)] * 2, dtype=np.float32)
+
+    @functools.cached_property
+    def _limit(self) -> npt.NDArray[np.float32]:
+        return np.array([*reversed(self.source_size)] * 2, dtype=np.float32)

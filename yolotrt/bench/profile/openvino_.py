@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolotrt.backends.openvino_graph import read_graph
+from yolotrt.backends.openvino_graph import read_graph, taken
 from yolotrt.backends.openvino_import import import_openvino, openvino_core
 from yolotrt.bench.profile.report import Recording, RuntimeLayer
 from yolotrt.errors import BackendError
@@ -41,10 +41,10 @@ def record(path: Path, spec: ModelSpec, batch: Batch, *, threads: int, warm_up: 
     whole: list[float] = []
     try:
         compiled = core.compile_model(read_graph(core, path).model, "CPU", config)
-        request = compiled.create_infer_request()
+        request, images = compiled.create_infer_request(), taken(batch.images)
         for index in range(warm_up + inferences):
             began = time.perf_counter()
-            request.infer({spec.input.name: batch.images}, share_inputs=True)
+            request.infer({spec.input.name: images}, share_inputs=True)
             ended = time.perf_counter()
             if index >= warm_up:
                 whole.append(ended - began)

@@ -77,7 +77,7 @@ def measure_latencies(
         for number, (name, (model, precision)) in enumerate(models.items()):
             with _said(found, name):
                 opened[name] = stack.enter_context(_open(folder / f"{number}.onnx", model, spec, precision, where))
-        found |= _time(opened, _batch(spec))
+        found |= _time(opened, spec)
     return {name: found[name] for name in models}
 
 
@@ -106,23 +106,24 @@ def _open(path: Path, model: onnx.ModelProto, spec: ModelSpec, precision: Precis
     return open_backend(ModelFiles(asked=plan, plan=plan))
 
 
-def _time(opened: Mapping[str, Backend], batch: Batch) -> dict[str, Latency | str]:
+def _time(opened: Mapping[str, Backend], spec: ModelSpec) -> dict[str, Latency | str]:
+    batches = {name: _batch(spec, channels_last=backend.channels_last) for name, backend in opened.items()}
     samples: dict[str, list[float]] = {}
     for name, backend in opened.items():
         for _ in range(_WARM_UP):
-            backend.infer(batch)
+            backend.infer(batches[name])
         samples[name] = []
     for _ in range(_ROUNDS):
         for name, backend in opened.items():
             began = time.perf_counter()
             for _ in range(_RUNS // _ROUNDS):
                 started = time.perf_counter()
-                backend.infer(batch)
+                backend.infer(batches[name])
                 ended = time.perf_counter()
                 samples[name].append(ended - started)
                 if ended - began > _SECONDS / _ROUNDS:
                     break
-    return {name: _latency(values, opened[name], len(batch.images)) for name, values in samples.items()}
+    return {name: _latency(values, opened[name], spec.batch.opt) for name, values in samples.items()}
 
 
 def _latency(seconds: Sequence[float], backend: Backend, batch: int) -> Latency:
@@ -132,7 +133,7 @@ def _latency(seconds: Sequence[float], backend: Backend, batch: int) -> Latency:
     )
 
 
-def _batch(spec: ModelSpec) -> Batch:
+def _batch(spec: ModelSpec, *, channels_last: bool) -> Batch:
     """Grey pictures: what is in them does not change how long they take."""
     picture = np.full((*spec.imgsz, 3), 114, np.uint8)
-    return letterbox([picture] * spec.batch.opt, spec)
+    return letterbox([picture] * spec.batch.opt, spec, channels_last=channels_last)
