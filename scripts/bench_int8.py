@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import multiprocessing
 import os
@@ -30,7 +29,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -82,7 +81,7 @@ class IrBackend(Backend):
         compiled = self._compile("LATENCY")
         told = import_openvino(needed_for="this comparison").__version__.split("-")[0]
         super().__init__(
-            dataclasses.replace(like, precision="int8"),
+            replace(like, precision="int8"),
             BackendInfo(backend="openvino", flavour="openvino", version=told, device="cpu", precision="int8"),
         )
         self._request = compiled.create_infer_request()
@@ -182,6 +181,11 @@ def make_theirs(weights: Path, pictures: Sequence[Path], names: Sequence[str], n
 def work_on(contestant: Version, spec: ModelSpec, images: list[Batch], turns: Connection) -> None:
     """A contestant's own process: answers an index with the `Timing` of that picture, -1 with that of the streams."""
     with contestant.open(spec) as backend:
+        if backend.channels_last:  # as `Detector` prepares its pictures; Ultralytics prepares planes
+            images = [
+                replace(b, images=np.ascontiguousarray(b.images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
+                for b in images
+            ]
         lanes = backend.side_by_side()
         with ThreadPoolExecutor(len(lanes)) as pool:
             for lane in (backend, *lanes):
