@@ -79,6 +79,30 @@ def test_times_start_at_zero_and_rise(tmp_path: Path, suffix: str) -> None:
     assert not problems
 
 
+@pytest.mark.parametrize(("encoder", "step"), [({"bf": "3", "b-adapt": "0"}, 40), ({"tune": "zerolatency"}, 70)])
+def test_avi_repeats_frames_by_empty_packets(tmp_path: Path, encoder: dict[str, str], step: int) -> None:
+    ticks = [i * step for i in range(30)]
+    problems: list[SourceError] = []
+    source = VideoSource(write_video(tmp_path / "a.avi", moving_box(30), ticks=ticks, encoder=encoder))
+    source.on_problem = problems.append
+    assert [f.timestamp_s for f in source] == pytest.approx([t / 1000 for t in ticks], abs=1e-3)
+    assert source.info.frames == 30
+    assert source.info.fps == pytest.approx(1000 / step, rel=0.03)  # the muxer gives the last one 40 ms
+    assert not problems
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_avi_with_empty_packets_is_cut_short(tmp_path: Path, share: float) -> None:
+    ticks = [0, 40, 100, 110, 500, 520, 2000, 2040]
+    path = cut(write_video(tmp_path / "a.avi", _noise(8), ticks=ticks, encoder={"tune": "zerolatency"}), share)
+    problems: list[SourceError] = []
+    source = VideoSource(path)
+    source.on_problem = problems.append
+    assert 2 <= len(list(source)) < 8
+    assert len(problems) == 1
+    assert "is cut short" in str(problems[0])
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_display_matrix(tmp_path: Path, rotation: int, mirrored: bool) -> None:

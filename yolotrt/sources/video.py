@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -47,13 +48,14 @@ class VideoSource(Source):
         with _opened(path) as (container, stream):
             rotated = _probe_orientation(container, stream)
             height, width = stream.height, stream.width
+            frames, rate = _frames_and_rate(container, stream)
             super().__init__(
                 SourceInfo(
                     kind="video",
                     name=str(path),
                     size=(width, height) if rotated.transpose else (height, width),
-                    fps=stream.average_rate or stream.guessed_rate,
-                    frames=_frame_count(container, stream),
+                    fps=rate,
+                    frames=frames,
                     time_base=stream.time_base,
                 )
             )
@@ -70,8 +72,6 @@ class VideoSource(Source):
         to_bgr = Converter()
         with _opened(self._path) as (container, stream):
             health = _Health(container, stream)
-            # AVI stores no presentation times: FFmpeg passes the order of decoding off as one.
-            stored = "dts" if container.format.name == "avi" else "pts"
             first: int | None = None
             count = 0
             decoded = _decode(container, stream, health, self.watcher)
@@ -80,7 +80,7 @@ class VideoSource(Source):
                 frame = next(decoded, None)
                 if frame is None:
                     break
-                ticks: int | None = getattr(frame, stored)
+                ticks = health.slots.popleft() if health.slots else frame.pts
                 if first is None:
                     first = ticks
                 seconds = self._seconds(ticks, first, count)
@@ -121,12 +121,26 @@ class _Health:
         self.packets = self.damaged = 0
         self.cut = _index_passes_end(container, stream)
         self.end_s = 0.0
+        self.slots: deque[int] = deque()
+        """AVI: the times of the packets whose frames are still to come. It stores no presentation times (FFmpeg passes
+        the order of decoding off as one), but as many packets, in step, as frames are shown."""
+        self._last_slot, self._longest = -1, 1
 
     def saw(self, packet: av.Packet[VideoStream]) -> None:
+        if _is_avi(self._container) and packet.dts is not None:
+            self.slots.append(packet.dts)
+            self._longest = max(self._longest, packet.dts - self._last_slot)
+            self._last_slot = packet.dts
         self.packets += 1
         self.cut |= packet.is_corrupt
         if packet.pts is not None and packet.time_base is not None:
             self.end_s = max(self.end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+
+    def lost(self) -> None:
+        """A packet that cannot be decoded."""
+        self.damaged += 1
+        if self.slots:
+            self.slots.popleft()
 
     def verdict(self) -> str:
         """What is wrong, as the end of a sentence; empty if nothing is."""
@@ -135,6 +149,11 @@ class _Health:
         return f"is damaged ({self.damaged} packets cannot be decoded)" if self.damaged else ""
 
     def _falls_short(self) -> bool:
+        if _is_avi(self._container):
+            # It counts empty packets as well, which repeat a frame and are passed over, maybe behind the last one, too.
+            # FFmpeg shortens the duration of a file that ends before its first part does.
+            frames = self._stream.frames
+            return (self._stream.duration or frames) < frames or self._last_slot + self._longest < frames
         # MP4 counts frames that an edit list hides, so only its index (checked above) tells.
         if "mp4" not in self._container.format.name and self.packets < self._stream.frames:
             return True
@@ -162,7 +181,7 @@ def _decode(
         try:
             yield from packet.decode()
         except av.FFmpegError:
-            health.damaged += 1
+            health.lost()
             watcher.corrupt()
 
 
@@ -208,6 +227,18 @@ def _probe_orientation(container: InputContainer, stream: VideoStream) -> Orient
                 for frame in packet.decode():
                     return Orientation.of(frame)
     return Orientation()
+
+
+def _frames_and_rate(container: InputContainer, stream: VideoStream) -> tuple[int | None, Fraction | None]:
+    count, rate = _frame_count(container, stream), stream.average_rate or stream.guessed_rate
+    entries = len(getattr(stream, "index_entries", ()))  # PyAV 16 and later
+    if _is_avi(container) and count and rate and 0 < entries < count and stream.duration == count:
+        return entries, rate * entries / count  # the rest are empty packets, for frames that stay
+    return count, rate
+
+
+def _is_avi(container: InputContainer) -> bool:
+    return container.format.name == "avi"
 
 
 def _frame_count(container: InputContainer, stream: VideoStream) -> int | None:
