@@ -28,6 +28,8 @@ class OnnxRuntimeBackend(Backend):
             raise MissingExtraError("onnxruntime", "", needed_for="The back-end onnxruntime") from e
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # Its threads would go on spinning, on the cores that the next picture is prepared with.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # errors come as exceptions; warnings on graph rewrites tell a user nothing
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
