@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,7 @@ def test_everything_at_once(tmp_path: Path, source: Source) -> None:
         coco=tmp_path / "all.json",
         restream="http://:0",
     )
-    with Outputs(options, [source]) as outputs:
+    with Outputs(options, {"s": source}) as outputs:
         own = outputs.of_stream(source, jsonl=str(tmp_path / "own.jsonl"))
         shared = outputs.shared(lambda: None)
         assert len(outputs.addresses) == 1
@@ -45,7 +46,7 @@ def test_everything_at_once(tmp_path: Path, source: Source) -> None:
 
 
 def test_a_stream_may_have_its_own_folders(tmp_path: Path, source: Source) -> None:
-    with Outputs(OutputOptions(save=tmp_path / "all"), [source]) as outputs:
+    with Outputs(OutputOptions(save=tmp_path / "all"), {"s": source}) as outputs:
         for sink in outputs.of_stream(source, save=tmp_path / "own", crops=tmp_path / "crops"):
             sink.write(frame_result(picture(), str(source.paths[0])))
             sink.close()
@@ -59,7 +60,7 @@ def test_nothing_is_left_of_a_run_that_does_not_begin(tmp_path: Path, source: So
     coco.write_text("[1]")
     (tmp_path / "file").touch()
     options = OutputOptions(coco=coco, jsonl=str(tmp_path / "file" / "a.jsonl"))
-    with Outputs(options, [source]) as outputs, pytest.raises(SinkError, match="a file stands where"):
+    with Outputs(options, {"s": source}) as outputs, pytest.raises(SinkError, match="a file stands where"):
         outputs.shared(lambda: None)
     assert coco.read_text() == "[1]"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["coco.json", "file", "in"]
@@ -69,7 +70,7 @@ def test_no_output_takes_the_place_of_an_input(source: Source) -> None:
     path = source.paths[0]
     before = path.read_bytes()
     for options in (OutputOptions(jsonl=str(path)), OutputOptions(coco=path)):
-        with Outputs(options, [source]) as outputs, pytest.raises(UsageError, match="is the source itself"):
+        with Outputs(options, {"s": source}) as outputs, pytest.raises(UsageError, match="is the source itself"):
             outputs.shared(lambda: None)
     assert path.read_bytes() == before
 
@@ -95,10 +96,11 @@ def test_a_folder_of_pictures_is_one_stream(tmp_path: Path) -> None:
     for name in ("1.png", "2.png"):
         (tmp_path / name).write_bytes(cv2.imencode(".png", picture())[1].tobytes())
     write_video(tmp_path / "v.mp4", moving_box(2))
-    with open_source(tmp_path) as source, Outputs(OutputOptions(restream="http://:0"), [source]) as outputs:
+    with open_source(tmp_path) as source, Outputs(OutputOptions(restream="http://:0"), {"s": source}) as outputs:
         (sink,) = outputs.shared(lambda: None)
         for frame in source:
-            sink.write(frame_result(frame.pixels, frame.source_id, index=frame.index))
+            result = frame_result(frame.pixels, frame.source_id, index=frame.index)
+            sink.write(replace(result, stream="s"))
         with urllib.request.urlopen(outputs.addresses[0], timeout=5) as answer:
             page = answer.read().decode()
     assert page.count("<img") == 2

@@ -28,7 +28,7 @@ def test_the_newest_of_each_stream_the_oldest_first() -> None:
 
 
 def test_pictures_of_one_stream_take_one_place() -> None:
-    newest = Newest(lambda source_id: "pictures" if source_id.endswith(".png") else source_id)
+    newest = Newest(lambda r: "pictures" if r.frame.source_id.endswith(".png") else r.frame.source_id)
     for number in range(1000):
         newest.put(frame_result(picture(), f"{number}.png"))
     newest.put(frame_result(picture(), "v.mp4"))

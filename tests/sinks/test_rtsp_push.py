@@ -106,6 +106,19 @@ def test_each_of_several_streams_has_its_own_address(feed: list[Sink]) -> None:
     assert len(server.frames) == 3
 
 
+def test_streams_whose_names_look_alike_have_addresses_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
+    address = f"rtsp://127.0.0.1:{_free_port()}"
+    with caplog.at_level(logging.WARNING, logger="yolotrt"):
+        sink = RtspPushSink(address, several=True, encoder="x264")
+        deadline = time.monotonic() + 15
+        while len(caplog.records) < 2 and time.monotonic() < deadline:
+            for name in ("camera/1", "camera_1"):
+                sink.write(frame_result(picture(), name))
+            time.sleep(0.05)
+        sink.close()
+    assert {r.getMessage().split()[0] for r in caplog.records} == {f"{address}/camera_1", f"{address}/camera_1-2"}
+
+
 def test_pictures_of_another_size_are_published_anew(caplog: pytest.LogCaptureFixture) -> None:
     url = f"rtsp://127.0.0.1:{_free_port()}/a"
     sink = RtspPushSink(url, encoder="x264")

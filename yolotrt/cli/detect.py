@@ -91,7 +91,7 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
         )
         stack.enter_context(detector)
         click.echo(f"Model: {model}{why}, in {detector.info}", err=True)
-        made = stack.enter_context(Outputs(outputs, [o.source for o in opened], several=len(opened) > 1))
+        made = stack.enter_context(Outputs(outputs, {o.name: o.source for o in opened}))
         streams = detect_streams.make_streams(opened, detector, options, made)
         statistics = _run(detector, streams, made, options, model)
     if statistics.problems:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from yolotrt.errors import UsageError
 from yolotrt.pipeline import Stream
 from yolotrt.sources import Source, open_source, open_sources
+from yolotrt.unique import unique
 
 if TYPE_CHECKING:
     from yolotrt.cli.detect_config import DetectConfig, StreamConfig
@@ -35,17 +36,17 @@ def open_all(named: tuple[str, ...], options: DetectConfig, stack: contextlib.Ex
     """
     if not named and not options.streams:
         raise UsageError("no SOURCE", expected="pictures, videos, cameras or addresses, or streams in --config")
-    taken: Counter[str] = Counter()
-
-    def opened(source: Source, name: str, config: StreamConfig | None) -> Opened:
-        taken[name] += 1
-        unique = f"{name}-{taken[name]}" if taken[name] > 1 else name
-        return Opened(source=stack.enter_context(source), name=unique, config=config)
-
-    found = [opened(s, s.info.name, None) for s in (open_sources(named, live=options.live) if named else [])]
+    taken: set[str] = set()
+    found = [
+        Opened(source=stack.enter_context(source), name=unique(source.info.name, taken))
+        for source in (open_sources(named, live=options.live) if named else ())
+    ]
     for config in options.streams:
-        source = open_source(config.url, live=options.live, name=config.name)
-        found.append(opened(source, config.name or source.info.name, config))
+        source = stack.enter_context(open_source(config.url, live=options.live, name=config.name))
+        name = unique(config.name or source.info.name, taken)
+        if source.info.live and source.info.name != name:  # its frames carry its name; it is not connected yet
+            source = stack.enter_context(open_source(config.url, live=options.live, name=name))
+        found.append(Opened(source=source, name=name, config=config))
     _refuse_shared_files([found.config.jsonl for found in found if found.config], options.jsonl)
     return found
 
@@ -68,7 +69,8 @@ def _own_sinks(found: Opened, outputs: Outputs) -> list[Sink]:
     config = found.config
     if config is None:
         return outputs.of_stream(found.source)
-    return outputs.of_stream(found.source, config.name, save=config.save, crops=config.crops, jsonl=config.jsonl)
+    name = found.name if config.name is not None else None
+    return outputs.of_stream(found.source, name, save=config.save, crops=config.crops, jsonl=config.jsonl)
 
 
 def _steps(found: Opened, options: DetectConfig) -> list[Step]:

@@ -78,7 +78,7 @@ class Stream:
     Args:
         source: stays open.
         sinks: get its results in order; closed at the end of the run.
-        name: for people; the source's by default.
+        name: for people, unique in its run; the source's by default.
         options: what is done with its frames.
         steps: what is done with its results, one after the other, before they are written.
     """
@@ -111,7 +111,7 @@ class Stream:
         if self.options.roi is not None:
             x1, y1, _, _ = self.options.roi.pixels(frame.size)
             found = _moved(found, (x1, y1), frame.size)
-        result = dataclasses.replace(result, frame=frame, detections=found)
+        result = dataclasses.replace(result, frame=frame, detections=found, stream=self.name)
         for step in self.steps:
             result = step(result)
         return result

@@ -23,12 +23,14 @@ class CocoSink(Sink):
     `COCO("NAME.images.json").loadRes("NAME.json")` works. The id of a picture is the number that is its name, as in
     COCO's own sets, else the next one that is free; ids of categories are those of the model's classes.
 
+    With `streams`, pictures also carry the name of their `stream`; two streams may read the same source.
+
     With `like`, the ids are those of that annotations file: pictures are found by their names, classes by theirs.
 
     Both files are whole or absent; after an interrupt they hold what was found so far.
     """
 
-    def __init__(self, target: Path, *, like: Path | None = None) -> None:
+    def __init__(self, target: Path, *, like: Path | None = None, streams: bool = False) -> None:
         """Start the files.
 
         Raises:
@@ -38,6 +40,7 @@ class CocoSink(Sink):
         super().__init__()
         self._ids: _Ids = _Ids() if like is None else _IdsOf(like)
         self._names: tuple[str, ...] = ()
+        self._streams = streams
         self._results = _ArrayFile(target, "[")
         self._images = _ArrayFile(target.with_name(f"{target.stem}.images.json"), '{"images": [')
         self._ended = False
@@ -52,6 +55,7 @@ class CocoSink(Sink):
                 {
                     "id": image_id,
                     "file_name": frame.source_id,
+                    **({"stream": result.stream} if self._streams else {}),
                     "width": width,
                     "height": height,
                     "frame": frame.index,

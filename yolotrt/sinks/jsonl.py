@@ -23,6 +23,7 @@ _LONGEST_LINE = 1 << 22  # bytes; what is behind the last line break of a file o
 class JsonLinesSink(Sink):
     """Writes `{"source", "index", "timestamp_s", "size", "boxes"}` per frame; `boxes` as `Detections.to_dict` has them.
 
+    With `streams`, the name of the stream stands behind `source`; two streams may read the same one.
     Where lines or zones are counted at, `counts` follows, as `Counts.to_dict` has them. The same pictures give the
     same lines, byte for byte: nothing in them depends on the time of the run.
 
@@ -30,13 +31,16 @@ class JsonLinesSink(Sink):
     taken back. Where the system has file locks, a second run on the same file is refused.
     """
 
-    def __init__(self, target: Path | None, *, append: bool = False, rotate: Limit | None = None) -> None:
+    def __init__(
+        self, target: Path | None, *, append: bool = False, rotate: Limit | None = None, streams: bool = False
+    ) -> None:
         """Open `target`, or take standard output for None.
 
         Args:
             append: keep the lines that are there. One that was torn by the end of an earlier run is taken away.
             rotate: when the file is that old or large, it becomes `NAME-DATE-TIME.SUFFIX` (of its begin) and a new
                 one is begun.
+            streams: name the stream of each line.
 
         Raises:
             SinkError: it cannot be written, or another run writes it.
@@ -45,7 +49,7 @@ class JsonLinesSink(Sink):
         super().__init__()
         if target is None and sys.stdout is None:
             raise SinkError("cannot write to standard output: it is closed")
-        self._target, self._rotate = target, rotate
+        self._target, self._rotate, self._streams = target, rotate, streams
         self._file: IO[bytes] | None = None
         if target is not None:
             with files.writing(target):
@@ -58,6 +62,7 @@ class JsonLinesSink(Sink):
         frame = result.frame
         record = {
             "source": frame.source_id,
+            **({"stream": result.stream} if self._streams else {}),
             "index": frame.index,
             "timestamp_s": round(frame.timestamp_s, 6),
             **result.detections.to_dict(),

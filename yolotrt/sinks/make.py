@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +18,13 @@ from yolotrt.sinks.crops import CropsSink
 from yolotrt.sinks.jsonl import JsonLinesSink
 from yolotrt.sinks.limits import Limit
 from yolotrt.sinks.mjpeg import MjpegSink
+from yolotrt.sinks.newest import own_stream
 from yolotrt.sinks.pictures import Names
 from yolotrt.sinks.rtsp_push import RtspPushSink
 from yolotrt.sinks.window import WindowSink
 from yolotrt.sources.base import Source
+from yolotrt.types import FrameResult
+from yolotrt.unique import unique
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -75,17 +78,16 @@ class Outputs:
 
     Args:
         options: where results go.
-        sources: of all streams; no output takes the place of a file of theirs.
-        several: whether there is more than one stream.
+        sources: by the names of their streams; no output takes the place of a file of theirs.
     """
 
-    def __init__(self, options: OutputOptions, sources: Sequence[Source], *, several: bool = False) -> None:
-        self._options, self._sources, self._several = options, tuple(sources), several
+    def __init__(self, options: OutputOptions, sources: Mapping[str, Source]) -> None:
+        self._options, self._sources = options, dict(sources)
         self._names: defaultdict[Path, Names] = defaultdict(Names)  # by folder
         self._made: list[Sink] = []
-        # A folder of pictures is one stream; each video or camera is one by itself.
-        pictures = ((str(path), s) for s in sources for path in s.paths if not s.info_of(str(path)).moving)
-        self._streams = {path: source.info.name for path, source in pictures}
+        self._places = _places(self._sources)
+        # Where all are called as their sources, `source` says whose line it is.
+        self._named = any(name != source.info.name for name, source in self._sources.items())
         self.addresses: list[str] = []
         """Where the streams can be looked at."""
 
@@ -132,7 +134,9 @@ class Outputs:
         made: list[Sink] = []
         options = self._options
         if options.coco is not None:
-            made.append(self._keep(CocoSink(self._allowed(options.coco, "--coco"), like=options.coco_like)))
+            made.append(
+                self._keep(CocoSink(self._allowed(options.coco, "--coco"), like=options.coco_like, streams=self._named))
+            )
         if options.restream is not None:
             made.append(self._keep(self._restream(options.restream)))
         if options.show:
@@ -156,9 +160,9 @@ class Outputs:
 
     def _json_lines(self, target: str) -> Sink:
         if target == "-":
-            return JsonLinesSink(None)
-        lines = self._options.lines
-        return JsonLinesSink(self._allowed(Path(target), "--jsonl"), append=lines.append, rotate=lines.rotate)
+            return JsonLinesSink(None, streams=self._named)
+        path, lines = self._allowed(Path(target), "--jsonl"), self._options.lines
+        return JsonLinesSink(path, append=lines.append, rotate=lines.rotate, streams=self._named)
 
     def _restream(self, url: str) -> Sink:
         if url.startswith("http://"):
@@ -166,15 +170,30 @@ class Outputs:
             self.addresses.append(sink.url)
             return sink
         encoder = self._options.annotated.encoder
-        return RtspPushSink(url, several=self._several, encoder=encoder, stream_of=self._stream_of)
+        return RtspPushSink(url, several=len(self._sources) > 1, encoder=encoder, stream_of=self._stream_of)
 
-    def _stream_of(self, source_id: str) -> str:
-        return self._streams.get(source_id, source_id)
+    def _stream_of(self, result: FrameResult) -> str:
+        return self._places.get((result.stream, result.frame.source_id)) or own_stream(result)
 
     def _allowed(self, target: Path, option: str) -> Path:
-        if target.resolve() in {path.resolve() for source in self._sources for path in source.paths}:
+        if target.resolve() in {path.resolve() for source in self._sources.values() for path in source.paths}:
             raise UsageError(f"{option} {target} is the source itself", expected="another file")
         return target
+
+
+def _places(sources: Mapping[str, Source]) -> dict[tuple[str | None, str], str]:
+    """Where each file of each stream is shown, by the stream's name and `Frame.source_id`.
+
+    All pictures of a stream have one place, the videos that it reads one after the other have one each.
+    """
+    taken = set(sources)
+    places: dict[tuple[str | None, str], str] = {}
+    for stream, source in sources.items():
+        for path in map(str, source.paths):
+            alone = len(source.paths) == 1 or not source.info_of(path).moving
+            if (stream, path) not in places:
+                places[stream, path] = stream if alone else unique(path, taken)
+    return places
 
 
 def _http_address(url: str) -> tuple[str, int]:

@@ -13,7 +13,7 @@ import cv2
 from yolotrt.errors import SinkError
 from yolotrt.plotting import draw_result
 from yolotrt.sinks.base import Sink
-from yolotrt.sinks.newest import Held, Newest, StreamOf, itself
+from yolotrt.sinks.newest import Held, Newest, StreamOf, own_stream
 from yolotrt.types import FrameResult
 
 _QUALITY = 80
@@ -33,7 +33,7 @@ class MjpegSink(Sink):
         url: of the page.
     """
 
-    def __init__(self, address: tuple[str, int], *, stream_of: StreamOf = itself) -> None:
+    def __init__(self, address: tuple[str, int], *, stream_of: StreamOf = own_stream) -> None:
         """Start to serve at (host, port); port 0 takes one that is free. Raises SinkError where that is refused."""
         super().__init__()
         host, port = address

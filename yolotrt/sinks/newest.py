@@ -8,13 +8,13 @@ from typing import NamedTuple, TypeAlias
 
 from yolotrt.types import FrameResult
 
-StreamOf: TypeAlias = Callable[[str], str]
-"""The name of the stream that a frame belongs to, by `Frame.source_id`: all pictures of a folder are one stream."""
+StreamOf: TypeAlias = Callable[[FrameResult], str]
+"""The name of the stream that a result is shown in: all pictures of a folder are one stream."""
 
 
-def itself(source_id: str) -> str:
-    """The stream of a frame where every source is one."""
-    return source_id
+def own_stream(result: FrameResult) -> str:
+    """The stream of a result where every source is one."""
+    return result.stream or result.frame.source_id
 
 
 class Held(NamedTuple):
@@ -28,7 +28,7 @@ class Held(NamedTuple):
 class Newest:
     """A place per stream that holds one result; the next one replaces it. All methods are for any thread."""
 
-    def __init__(self, stream_of: StreamOf = itself) -> None:
+    def __init__(self, stream_of: StreamOf = own_stream) -> None:
         self._stream_of = stream_of
         self._changed = threading.Condition()
         self._number = 0
@@ -37,7 +37,7 @@ class Newest:
 
     def put(self, result: FrameResult) -> str:
         """Replace the result of its stream; returns the stream's name."""
-        stream = self._stream_of(result.frame.source_id)
+        stream = self._stream_of(result)
         with self._changed:
             self._number += 1
             self._held[stream] = Held(self._number, stream, result)

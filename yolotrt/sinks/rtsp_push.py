@@ -12,8 +12,8 @@ from yolotrt.sinks import h264
 from yolotrt.sinks.base import Sink
 from yolotrt.sinks.child import Child
 from yolotrt.sinks.h264 import Encoder
-from yolotrt.sinks.newest import Newest, StreamOf, itself
-from yolotrt.sinks.pictures import safe_name
+from yolotrt.sinks.newest import Newest, StreamOf, own_stream
+from yolotrt.sinks.pictures import Names, safe_name
 from yolotrt.sinks.rtsp_publisher import RESIZED
 from yolotrt.sources.address import without_credentials
 from yolotrt.types import FrameResult
@@ -32,7 +32,7 @@ class RtspPushSink(Sink):
     """
 
     def __init__(
-        self, url: str, *, several: bool = False, encoder: Encoder = "auto", stream_of: StreamOf = itself
+        self, url: str, *, several: bool = False, encoder: Encoder = "auto", stream_of: StreamOf = own_stream
     ) -> None:
         """Args: several: whether streams come side by side; if not, whatever comes goes to the one address.
 
@@ -49,13 +49,14 @@ class RtspPushSink(Sink):
         self._url, self._several, self._encoder = url, several, encoder
         self._newest = Newest(stream_of)
         self._pushes: dict[str, _Push] = {}
+        self._names = Names()
 
     def write(self, result: FrameResult) -> None:
         name = self._newest.put(result)
         if not self._several and not self._pushes:
             self._pushes[name] = _Push(self._url, self._encoder, None, self._newest)
         elif self._several and name not in self._pushes:
-            url = f"{self._url.rstrip('/')}/{quote(safe_name(name), safe='')}"
+            url = f"{self._url.rstrip('/')}/{quote(self._names.free(safe_name(name)), safe='')}"
             self._pushes[name] = _Push(url, self._encoder, name, self._newest)
 
     def close(self) -> None:

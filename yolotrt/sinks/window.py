@@ -11,7 +11,7 @@ from yolotrt.errors import SinkError
 from yolotrt.plotting import draw_result
 from yolotrt.sinks.base import Sink
 from yolotrt.sinks.child import Child
-from yolotrt.sinks.newest import Newest, StreamOf, itself
+from yolotrt.sinks.newest import Newest, StreamOf, own_stream
 from yolotrt.types import FrameResult
 
 _MOST = 1280  # pixels of the longer side
@@ -26,7 +26,7 @@ class WindowSink(Sink):
     Closing a window, q or Esc ends the showing.
     """
 
-    def __init__(self, on_closed: Callable[[], None], *, stream_of: StreamOf = itself) -> None:
+    def __init__(self, on_closed: Callable[[], None], *, stream_of: StreamOf = own_stream) -> None:
         """Open the screen.
 
         Args:

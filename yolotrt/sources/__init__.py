@@ -8,7 +8,6 @@ from __future__ import annotations
 import glob
 import itertools
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -26,6 +25,7 @@ from yolotrt.sources.network import NetworkSource
 from yolotrt.sources.video import VideoSource
 from yolotrt.sources.webcam import WebcamSource
 from yolotrt.types import ImageU8
+from yolotrt.unique import unique
 
 __all__ = [
     "ArraysSource",
@@ -106,8 +106,8 @@ def open_sources(spec: SourceSpec, *, live: LiveOptions | None = None) -> list[S
     names = [name for item in items for name in listed(str(item))]
     if not any(map(is_live, names)):
         return [_open_files(names)]
-    taken: Counter[str] = Counter()
-    return [_open_live(n, live, _free(_shown(n), taken)) if is_live(n) else _open_files([n]) for n in names]
+    taken: set[str] = set()
+    return [_open_live(n, live, unique(_shown(n), taken)) if is_live(n) else _open_files([n]) for n in names]
 
 
 def is_live(name: str) -> bool:
@@ -124,12 +124,6 @@ def _open_live(text: str, options: LiveOptions | None, name: str) -> Source:
 def _shown(text: str) -> str:
     """The name of a live source whom nobody has named."""
     return without_credentials(text) if is_address(text) else f"webcam-{text.removeprefix('/dev/video')}"
-
-
-def _free(name: str, taken: Counter[str]) -> str:
-    """The name, or with `-2`, `-3`, ... where it is taken."""
-    taken[name] += 1
-    return f"{name}-{taken[name]}" if taken[name] > 1 else name
 
 
 def _open_files(names: list[str]) -> Source:
