@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.decode.test_raw import numbers
+from tests.decode.test_raw import spec_of as raw_spec_of
 from tests.support.cuda_host.machine import HostMachine
 from tests.support.specs import make_spec
+from tests.support.tiny_heads import TinyHead
 from yolotrt.decode import decode
 from yolotrt.decode.detect_cuda import THRESHOLDS, DecodeKernels, DecodeLayout
 from yolotrt.detections import Detections
@@ -47,16 +50,18 @@ def output_of(head: Head, centre: Any, size: Any, scores: Any, dtype: str = "flo
 
 def on_gpu(
     spec: ModelSpec,
-    output: npt.NDArray[Any],
+    output: npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]],
     geometries: Sequence[LetterboxGeometry],
     options: Sequence[DetectOptions],
     *,
     max_det: int = 300,
     order: int = 0,
 ) -> list[Detections]:
-    batch = len(output)
+    arrays = output if isinstance(output, Mapping) else {"output0": output}
+    batch = len(arrays[spec.outputs[0].name])
     every = any(o.multi_label for o in options)
-    layout = DecodeLayout.of(spec, output.shape, max_det=max_det, every_class=every)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    layout = DecodeLayout.of(spec, shapes, max_det=max_det, every_class=every)
     machine = HostMachine(order=order)
     kernels, queue = DecodeKernels(machine, layout, batch), machine.queue()
     thresholds = np.zeros(batch, THRESHOLDS)
@@ -68,7 +73,7 @@ def on_gpu(
         results[:] = 0xFF
         kernels.launch(
             queue,
-            output=output.ctypes.data,
+            outputs={name: array.ctypes.data for name, array in arrays.items()},
             thresholds=thresholds.ctypes.data,
             classes=classes.ctypes.data,
             results=results.ctypes.data,
@@ -143,6 +148,93 @@ def test_equals_the_cpu(
         centre, size = rng.random((*shape, 2)) * SIDE, rng.random((*shape, 2)) * 60
         scores = rng.random((*shape, nc))
     compare(spec_of(head, nc, dtype), output_of(head, centre, size, scores, dtype), options, order=order)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    nc=st.sampled_from([1, 3, 40]),
+    reg_max=st.sampled_from([1, 2, 16]),
+    strides=st.sampled_from([(8,), (8, 16), (8, 16, 32)]),
+    dtype=st.sampled_from(["float32", "float16"]),
+    spread=st.sampled_from([0.0, 1.0, 4.0, 50.0]),
+    coarse=st.booleans(),
+    options=st.lists(option_sets, min_size=1, max_size=3),
+    seed=st.integers(0, 2**32 - 1),
+    order=st.integers(0, 5),
+)
+def test_raw_heads_equal_the_cpu(
+    nc: int,
+    reg_max: int,
+    strides: tuple[int, ...],
+    dtype: str,
+    spread: float,
+    coarse: bool,
+    options: list[DetectOptions],
+    seed: int,
+    order: int,
+) -> None:
+    """To the last bit, exponentials included."""
+    head = TinyHead(nc=nc, reg_max=reg_max, strides=strides, imgsz=(64, SIDE))
+    arrays = numbers(head, seed, batch=len(options), spread=spread)
+    arrays = {name: (np.round(v) if coarse else v).astype(dtype) for name, v in arrays.items()}
+    compare_raw(head, arrays, options, order=order)
+
+
+def compare_raw(
+    head: TinyHead, arrays: Mapping[str, npt.NDArray[Any]], options: Sequence[DetectOptions], *, order: int = 0
+) -> int:
+    """Both ways, or refused both ways; how many boxes."""
+    spec = raw_spec_of(head, str(next(iter(arrays.values())).dtype))
+    sizes = [(50, 80), (333, 20), (96, 96)][: len(options)]
+    geometries = [LetterboxGeometry.compute(size, head.imgsz, rule=spec.letterbox) for size in sizes]
+    try:
+        wanted = decode(RawOutputs(arrays=arrays, spec=spec), geometries, options)
+    except NonFiniteOutputError:
+        with pytest.raises(NonFiniteOutputError):
+            on_gpu(spec, arrays, geometries, options, order=order)
+        return -1
+    assert_same(on_gpu(spec, arrays, geometries, options, order=order), wanted)
+    return sum(len(d) for d in wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    where=st.lists(
+        st.tuples(
+            st.sampled_from(["boxes_8", "scores_8", "boxes_16", "scores_16"]),
+            st.sampled_from([np.nan, np.inf, -np.inf, 3e38, -3e38]),
+            st.integers(0, 10**6),
+            st.sampled_from([1, 4, 40]),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    reg_max=st.sampled_from([1, 4]),
+    every=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_raw_heads_refuse_what_the_cpu_refuses(
+    where: list[tuple[str, float, int, int]], reg_max: int, every: bool, seed: int
+) -> None:
+    """Whatever is no number, anywhere: in one place, in all bins of a side, in a whole column of channels."""
+    head = TinyHead(reg_max=reg_max, imgsz=(64, SIDE))
+    arrays = numbers(head, seed)
+    for name, bad, start, count in where:
+        flat = arrays[name].reshape(-1)
+        for i in range(count):
+            flat[(start + i * arrays[name][0, 0].size) % flat.size] = bad
+    compare_raw(head, arrays, [DetectOptions(conf=0.4, multi_label=every)])
+
+
+def test_raw_results_do_not_depend_on_their_batch() -> None:
+    head = TinyHead(nc=5, reg_max=16, strides=(8, 16, 32), imgsz=(SIDE, SIDE))
+    arrays, spec, options = numbers(head, 9, batch=3), raw_spec_of(head), DetectOptions(conf=0.8)
+    geometry = LetterboxGeometry.compute((40, 60), (SIDE, SIDE), rule=spec.letterbox)
+    alone = [
+        on_gpu(spec, {k: v[i : i + 1].copy() for k, v in arrays.items()}, [geometry], [options])[0] for i in range(3)
+    ]
+    assert all(len(found) for found in alone)
+    assert_same(on_gpu(spec, arrays, [geometry] * 3, [options] * 3), alone)
 
 
 @pytest.mark.parametrize("max_det", [300, 5])
@@ -235,14 +327,14 @@ def test_bad_numbers_that_do_not_matter() -> None:
     spec = spec_of("anchor_free", 3)
     geometry = LetterboxGeometry.compute((40, 60), (SIDE, SIDE), rule=spec.letterbox)
     wanted = decode(RawOutputs(arrays={"output0": output}, spec=spec), [geometry] * 2, DetectOptions())
-    layout = DecodeLayout.of(spec, output.shape, max_det=300)
+    layout = DecodeLayout.of(spec, {"output0": output.shape}, max_det=300)
     thresholds = np.zeros(3, THRESHOLDS)
     thresholds[:2] = layout.thresholds(geometry, DetectOptions())
     classes, results = np.zeros((3, layout.class_words), np.uint32), np.zeros(layout.results_size(3), np.uint8)
     machine = HostMachine()
     DecodeKernels(machine, layout, 3).launch(
         machine.queue(),
-        output=output.ctypes.data,
+        outputs={"output0": output.ctypes.data},
         thresholds=thresholds.ctypes.data,
         classes=classes.ctypes.data,
         results=results.ctypes.data,
@@ -255,9 +347,9 @@ def test_bad_numbers_that_do_not_matter() -> None:
 def test_what_is_not_decoded_on_the_gpu_is_named() -> None:
     pose = dataclasses.replace(spec_of("anchor_free", 3), task="pose")
     with pytest.raises(ModelError, match="pose"):
-        DecodeLayout.of(pose, (1, 7, 4), max_det=1)
+        DecodeLayout.of(pose, {"output0": (1, 7, 4)}, max_det=1)
     for head, shape in (("anchor_free", (1, 4, 9)), ("objectness", (1, 9, 5)), ("end_to_end", (1, 9, 38))):
         with pytest.raises(ModelError, match=f"no {head} head has"):
-            DecodeLayout.of(spec_of(head, 3), shape, max_det=1)  # type: ignore[arg-type]
+            DecodeLayout.of(spec_of(head, 3), {"output0": shape}, max_det=1)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="int8"):
-        DecodeLayout.of(spec_of("anchor_free", 3, "int8"), (1, 7, 4), max_det=1)
+        DecodeLayout.of(spec_of("anchor_free", 3, "int8"), {"output0": (1, 7, 4)}, max_det=1)

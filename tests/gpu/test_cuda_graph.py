@@ -178,7 +178,7 @@ def decoded(
     options: Sequence[DetectOptions],
 ) -> list[Detections]:
     n = len(output)
-    layout = DecodeLayout.of(spec, output.shape, max_det=300, every_class=True)
+    layout = DecodeLayout.of(spec, {spec.outputs[0].name: output.shape}, max_det=300, every_class=True)
     thresholds = np.zeros(n, THRESHOLDS)
     classes = np.zeros((n, layout.class_words), np.uint32)
     for i in range(n):
@@ -186,8 +186,10 @@ def decoded(
     results = np.full(layout.results_size(n), 0xFF, np.uint8)
     with machine.active(), on_gpu(machine, output, thresholds.view(np.uint8), classes, results) as addresses:
         kernels, queue = DecodeKernels(machine, layout, n), machine.queue()
-        names = ("output", "thresholds", "classes", "results")
-        kernels.launch(queue, batch=n, **dict(zip(names, addresses, strict=True)))
+        first, *others = addresses
+        names = ("thresholds", "classes", "results")
+        outputs = {spec.outputs[0].name: first}
+        kernels.launch(queue, batch=n, outputs=outputs, **dict(zip(names, others, strict=True)))
         queue.wait()
         found = fetch(machine, addresses[3], results.shape, np.uint8)
         kernels.close()
@@ -347,7 +349,7 @@ def test_a_detector(plan: Path, wanted: list[Detections]) -> None:
         assert detector.info.device.startswith("cuda:0")
         assert detector.info.note == "", "not recorded"
         assert_close(detector(PICTURES), wanted)
-        frames = [[Frame(pixels=pixels, source_id="here", index=i)] for i, pixels in enumerate(PICTURES)]
+        frames = [[Frame(picture=pixels, source_id="here", index=i)] for i, pixels in enumerate(PICTURES)]
         assert_close([r.detections for r in detector.detect_batches(frames)], wanted)
 
 

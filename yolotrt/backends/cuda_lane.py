@@ -232,7 +232,7 @@ class Lane:
         enqueue()
         self._decode.launch(
             queue,
-            output=self._tensors[spec.outputs[0].name].address,
+            outputs={name: memory.address for name, memory in self._tensors.items()},
             thresholds=self._table.thresholds_address,
             classes=self._table.classes_address,
             results=self._results.address,
@@ -286,8 +286,8 @@ def fitting_size(batch: BatchRange, n: int) -> int:
 
 def layout_of(engine: GraphEngine, room: Room) -> DecodeLayout:
     spec = engine.spec
-    shape = engine.output_shapes(spec.batch.max)[spec.outputs[0].name]
-    return DecodeLayout.of(spec, shape, max_det=room.max_det, every_class=room.every_class)
+    shapes = engine.output_shapes(spec.batch.max)
+    return DecodeLayout.of(spec, shapes, max_det=room.max_det, every_class=room.every_class)
 
 
 def _tensor_sizes(engine: GraphEngine) -> dict[str, int]:

@@ -22,6 +22,13 @@ __device__ inline void mark_bad(const Decode &d, int image) { atomicOr((u32 *)d.
 
 template <typename Element>
 __device__ inline void check_box(const Decode &d, const Thresholds &t, const Element *image, int anchor) {
+    if (d.head == RAW) {
+        const Level &level = level_of(d, anchor);
+        for (int side = 0; side < 4; side++)
+            if (!edge_is_finite<Element>(level, d.reg_max, blockIdx.y, anchor - level.first, side))
+                mark_bad(d, blockIdx.y);
+        return;
+    }
     Box box = box_of(d, t, image, anchor);
     if (!(finite(box.x1) && finite(box.y1) && finite(box.x2) && finite(box.y2))) mark_bad(d, blockIdx.y);
 }
@@ -44,15 +51,19 @@ __device__ inline void take_rows(const Decode &d) {
     if ((t.flags & ACTIVE) && row < d.anchors) take_row(d, t, image, row);
 }
 
+// Of a score as the head gives it: before the sigmoid for RAW.
+__device__ inline float confidence_from(const Decode &d, float score) { return d.head == RAW ? sigmoid(score) : score; }
+
 // One class of an anchor: NaN and infinity are marked; with EVERY_CLASS each score above the threshold counts.
 template <typename Element>
 __device__ inline void see(const Decode &d, const Thresholds &t, const Element *image, int anchor, int c, float score,
                            Best &best) {
     if (broken(score)) mark_bad(d, blockIdx.y);
     if (t.flags & EVERY_CLASS) {
-        if (score > t.conf) {
+        float confidence = confidence_from(d, score);
+        if (confidence > t.conf) {
             check_box(d, t, image, anchor);
-            if (wanted(d, t, blockIdx.y, c)) add(d, blockIdx.y, score, (u32)anchor * d.num_classes + c);
+            if (wanted(d, t, blockIdx.y, c)) add(d, blockIdx.y, confidence, (u32)anchor * d.num_classes + c);
         }
     } else if (best.class_id < 0 || score > best.score) {  // of equal ones the first, as classes come in order
         best = {score, c};
@@ -66,6 +77,13 @@ __device__ inline Best best_of_part(const Decode &d, const Thresholds &t, const 
         const Element *scores = image + (u64)4 * d.anchors + anchor;
         for (int c = part; c < d.num_classes; c += PARTS)
             see(d, t, image, anchor, c, to_float(scores[(u64)c * d.anchors]), best);
+        return best;
+    }
+    if (d.head == RAW) {
+        const Level &level = level_of(d, anchor);
+        const Element *scores = (const Element *)level.scores + (u64)blockIdx.y * d.num_classes * level.cells;
+        for (int c = part; c < d.num_classes; c += PARTS)
+            see(d, t, image, anchor, c, to_float(scores[(u64)c * level.cells + (anchor - level.first)]), best);
         return best;
     }
     const Element *row = image + (u64)anchor * (5 + d.num_classes);
@@ -85,8 +103,9 @@ __device__ inline void take_anchors(const Decode &d) {
     if (!(t.flags & ACTIVE)) return;  // the whole block does
     const Element *image = (const Element *)d.output + image_size(d) * blockIdx.y;
     // Neighbouring threads read neighbouring numbers: of anchors in one layout, of classes in the other.
-    int local = d.head == ANCHOR_FREE ? threadIdx.x % ANCHORS : threadIdx.x / PARTS;
-    int part = d.head == ANCHOR_FREE ? threadIdx.x / ANCHORS : threadIdx.x % PARTS;
+    bool anchors_last = d.head != OBJECTNESS;
+    int local = anchors_last ? threadIdx.x % ANCHORS : threadIdx.x / PARTS;
+    int part = anchors_last ? threadIdx.x / ANCHORS : threadIdx.x % PARTS;
     int anchor = blockIdx.x * ANCHORS + local;
     Best best = {0.0f, -1};
     if (anchor < d.anchors) best = best_of_part(d, t, image, anchor, part);
@@ -98,10 +117,12 @@ __device__ inline void take_anchors(const Decode &d) {
         bool better = b.score > best.score || b.score == best.score && b.class_id < best.class_id;
         if (b.class_id >= 0 && (best.class_id < 0 || better)) best = b;
     }
-    if (best.class_id < 0 || !(best.score > t.conf)) return;
+    if (best.class_id < 0) return;
+    float confidence = confidence_from(d, best.score);
+    if (!(confidence > t.conf)) return;
     check_box(d, t, image, anchor);
     if (wanted(d, t, blockIdx.y, best.class_id))
-        add(d, blockIdx.y, best.score, (u32)anchor * d.num_classes + best.class_id);
+        add(d, blockIdx.y, confidence, (u32)anchor * d.num_classes + best.class_id);
 }
 
 KERNEL(candidates_anchors_float32, Decode) { take_anchors<float>(arguments); }

@@ -1,8 +1,8 @@
 // What the two decode kernels share: the layout of the heads, and the thresholds of each picture.
 #pragma once
-#include "common.cuh"
+#include "raw.cuh"
 
-enum { ANCHOR_FREE = 0, OBJECTNESS = 1, END_TO_END = 2, DETR = 3 };
+enum { ANCHOR_FREE = 0, OBJECTNESS = 1, END_TO_END = 2, DETR = 3, RAW = 4 };
 enum { ACTIVE = 1, AGNOSTIC = 2, CLIP = 4, SOME_CLASSES = 8, EVERY_CLASS = 16 };
 
 struct Thresholds {              // of one picture
@@ -16,7 +16,7 @@ struct Thresholds {              // of one picture
 };
 
 struct Decode {
-    u64 output;                  // the model's first output, [batch, ...] as the head says
+    u64 output;                  // the model's first output, [batch, ...] as the head says; `level` for RAW
     u64 thresholds;              // Thresholds[batch]
     u64 classes;                 // u32[batch][class_words]: a bit per class to keep
     u64 candidates;              // u64[batch][capacity]: sort keys
@@ -30,7 +30,10 @@ struct Decode {
     int capacity;                // candidates per picture, enough for all that there can be
     int max_det;                 // boxes per picture that fit; thresholds' may be lower
     int batch;
+    int reg_max;                 // of RAW, as all below
+    int levels;
     int unused;
+    Level level[MAX_LEVELS];
 };
 
 struct Box {
@@ -60,6 +63,13 @@ __device__ inline u64 image_size(const Decode &d) {
     return (u64)d.anchors * (d.head == OBJECTNESS ? 5 + d.num_classes : 6);
 }
 
+__device__ inline const Level &level_of(const Decode &d, int anchor) {
+    int found = 0;
+    while (found + 1 < d.levels && anchor >= d.level[found + 1].first) found++;
+    return d.level[found];
+}
+
+// Of every head but RAW.
 template <typename Element>
 __device__ inline Box box_of(const Decode &d, const Thresholds &t, const Element *image, int anchor) {
     Box box;

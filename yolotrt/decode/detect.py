@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotrt.decode.nms_cpu import Float32Array, Int64Array, nms
+from yolotrt.decode.raw import raw_candidates
 from yolotrt.detections import Detections
 from yolotrt.errors import NonFiniteOutputError
 from yolotrt.model_spec import Head
@@ -32,8 +33,8 @@ def decode_detect(
     """Boxes of each image of a batch, in source pixels, by falling confidence.
 
     Args:
-        outputs: of a back-end; the first array is `[N, ...]` as `ModelSpec.head` says. Rows beyond the geometries are
-            padding of the batch and ignored.
+        outputs: of a back-end; arrays are `[N, ...]` as `ModelSpec.head` says. Rows beyond the geometries are padding
+            of the batch and ignored.
         geometries: one per image.
         options: thresholds and filters, one per image.
 
@@ -41,11 +42,10 @@ def decode_detect(
         NonFiniteOutputError: NaN or infinity among the scores, or in a box above the threshold.
     """
     spec = outputs.spec
-    take = _HEADS[spec.head]
-    needs_nms = spec.head in ("anchor_free", "objectness")
+    needs_nms = spec.head in ("anchor_free", "objectness", "raw")
     found = []
-    for image, geometry, kept in zip(outputs.first[: len(geometries)], geometries, options, strict=True):
-        xyxy, confidence, class_id = _filter(take(image.astype(np.float32, copy=False), geometry, kept), kept)
+    for index, (geometry, kept) in enumerate(zip(geometries, options, strict=True)):
+        xyxy, confidence, class_id = _filter(_candidates(outputs, index, geometry, kept), kept)
         if needs_nms:
             keep = nms(xyxy, confidence, None if kept.agnostic else class_id, iou=kept.iou, max_det=kept.max_det)
         else:
@@ -59,6 +59,16 @@ def decode_detect(
                 size=geometry.source_size,
             )
         )
+    return found
+
+
+def _candidates(outputs: RawOutputs, index: int, geometry: LetterboxGeometry, options: DetectOptions) -> Candidates:
+    """Of one picture of a batch."""
+    if outputs.spec.head != "raw":
+        return _HEADS[outputs.spec.head](outputs.first[index].astype(np.float32, copy=False), geometry, options)
+    found = raw_candidates(outputs, index, conf=options.conf, every_class=options.multi_label)
+    if found is None:
+        raise non_finite()
     return found
 
 

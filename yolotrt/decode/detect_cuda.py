@@ -7,7 +7,7 @@ confidences both take the first in the model's output.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,15 @@ from yolotrt.cuda.machine import Machine, Memory, Queue
 from yolotrt.decode.detect import non_finite
 from yolotrt.detections import Detections
 from yolotrt.errors import ModelError
-from yolotrt.model_spec import ModelSpec
+from yolotrt.model_spec import MAX_LEVELS, ModelSpec, RawHead
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.geometry import LetterboxGeometry
 
-_HEADER = Path(__file__).with_name("detect.cuh")
-CANDIDATES = KernelSource(Path(__file__).with_name("candidates.cu"), (_HEADER,))
-NMS = KernelSource(Path(__file__).with_name("nms.cu"), (_HEADER,))
+_HEADERS = (Path(__file__).with_name("detect.cuh"), Path(__file__).with_name("raw.cuh"))
+CANDIDATES = KernelSource(Path(__file__).with_name("candidates.cu"), _HEADERS)
+NMS = KernelSource(Path(__file__).with_name("nms.cu"), _HEADERS)
 
-_HEADS = {"anchor_free": 0, "objectness": 1, "end_to_end": 2, "detr": 3}
+_HEADS = {"anchor_free": 0, "objectness": 1, "end_to_end": 2, "detr": 3, "raw": 4}
 _ACTIVE, _AGNOSTIC, _CLIP, _SOME_CLASSES, _EVERY_CLASS = 1, 2, 4, 8, 16
 _ANCHORS, _PARTS, _NMS_THREADS = 32, 8, 512
 _KEPT_BYTES = 20
@@ -54,11 +54,20 @@ THRESHOLDS = np.dtype(
 )
 """`Thresholds` of `detect.cuh`. All zeros is padding of the batch: no boxes."""
 
+_LEVEL = np.dtype(
+    [
+        *((name, np.uint64) for name in ("boxes", "scores")),
+        *((name, np.int32) for name in ("stride", "width", "cells", "first")),
+    ],
+    align=True,
+)
+
 _DECODE = np.dtype(
     [
         *((name, np.uint64) for name in ("output", "thresholds", "classes", "candidates", "counts", "kept", "results")),
         *((name, np.int32) for name in ("head", "anchors", "num_classes", "class_words")),
-        *((name, np.int32) for name in ("capacity", "max_det", "batch", "unused")),
+        *((name, np.int32) for name in ("capacity", "max_det", "batch", "reg_max", "levels", "unused")),
+        ("level", _LEVEL, (MAX_LEVELS,)),
     ],
     align=True,
 )
@@ -70,56 +79,70 @@ class DecodeLayout:
 
     Attributes:
         head: of the model.
-        dtype: of its first output, `float32` or `float16`.
+        first: name of its first output.
+        dtype: of the outputs that are read, `float32` or `float16`.
         anchors: boxes it gives per picture.
         num_classes: scores of each; 0 for heads that name one class.
         class_words: 32-bit words of a class filter.
         capacity: candidates per picture, enough for all that there can be.
         max_det: boxes per picture that fit.
+        raw: of a `raw` head.
+        sizes: rows and columns of each of its levels.
     """
 
     head: str
+    first: str
     dtype: str
     anchors: int
     num_classes: int
     class_words: int
     capacity: int
     max_det: int
+    raw: RawHead | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of(cls, spec: ModelSpec, shape: Sequence[int], *, max_det: int, every_class: bool = False) -> DecodeLayout:
-        """Of a model whose first output has `shape` (with any batch).
+    def of(
+        cls, spec: ModelSpec, shapes: Mapping[str, Sequence[int]], *, max_det: int, every_class: bool = False
+    ) -> DecodeLayout:
+        """Of a model whose outputs have these shapes (with any batch).
 
         Args:
             spec: of the model.
-            shape: `[N, ...]`, as `ModelSpec.head` says.
+            shapes: by name, `[N, ...]`, as `ModelSpec.head` says.
             max_det: the most boxes per picture that will be asked for.
             every_class: make room for `DetectOptions.multi_label`.
 
         Raises ModelError for a task or output that is not decoded on the GPU.
         """
-        if spec.task != "detect" or len(shape) != 3:
-            raise ModelError("an output that is not decoded on the GPU", got=f"{spec.task} {tuple(shape)}")
-        dtype = spec.outputs[0].dtype
-        if dtype not in ("float32", "float16"):
+        shape = tuple(shapes[spec.outputs[0].name])
+        if spec.task != "detect" or len(shape) != (3 if spec.raw is None else 4):
+            raise ModelError("an output that is not decoded on the GPU", got=f"{spec.task} {shape}")
+        dtypes = {tensor.dtype for tensor in (spec.outputs[:1] if spec.raw is None else spec.outputs)}
+        if len(dtypes) > 1 or not dtypes <= {"float32", "float16"}:
             raise ModelError(
-                "boxes of a dtype that is not decoded on the GPU", got=dtype, expected="float32 or float16"
+                "boxes of a dtype that is not decoded on the GPU",
+                got=" and ".join(sorted(dtypes)),
+                expected="float32 or float16",
             )
-        anchors, num_classes, fits = {
-            "anchor_free": (shape[2], shape[1] - 4, shape[1] > 4),
-            "objectness": (shape[1], shape[2] - 5, shape[2] > 5),
-        }.get(spec.head, (shape[1], 0, shape[2] == 6))
-        if not fits:
-            raise ModelError(f"an output that no {spec.head} head has", got=f"shape {tuple(shape)}")
+        sizes: tuple[tuple[int, int], ...] = ()
+        if spec.raw is not None:
+            sizes = tuple((shapes[level.boxes][2], shapes[level.boxes][3]) for level in spec.raw.levels)
+            anchors, num_classes = sum(h * w for h, w in sizes), shapes[spec.raw.levels[0].scores][1]
+        else:
+            anchors, num_classes = _anchors_and_classes(spec.head, shape)
         capacity = anchors * (max(num_classes, 1) if every_class else 1)
         return cls(
             head=spec.head,
-            dtype=dtype,
+            first=spec.outputs[0].name,
+            dtype=dtypes.pop(),
             anchors=anchors,
             num_classes=num_classes,
             class_words=-(-max(num_classes or _CLASS_IDS, len(spec.names)) // 32),
             capacity=capacity,
             max_det=min(max_det, capacity, _MOST_CANDIDATES),
+            raw=spec.raw,
+            sizes=sizes,
         )
 
     def thresholds(self, geometry: LetterboxGeometry, options: DetectOptions) -> npt.NDArray[Any]:
@@ -198,12 +221,14 @@ class DecodeKernels:
         self._memory: Memory = machine.allocate(_aligned(8 * batch) + _aligned(self._keys) + self._kept)
         self._batch = batch
 
-    def launch(self, queue: Queue, *, output: int, thresholds: int, classes: int, results: int, batch: int) -> None:
+    def launch(
+        self, queue: Queue, *, outputs: Mapping[str, int], thresholds: int, classes: int, results: int, batch: int
+    ) -> None:
         """Queue the decoding of a batch.
 
         Args:
             queue: to launch in.
-            output: address of the model's first output.
+            outputs: addresses of the model's outputs, by name.
             thresholds: address of `THRESHOLDS[batch]`.
             classes: address of uint32 `[batch, class_words]`.
             results: address of `DecodeLayout.results_size(batch)` bytes.
@@ -213,13 +238,15 @@ class DecodeKernels:
         arguments = np.zeros((), _DECODE)
         counts = self._memory.address
         candidates = counts + _aligned(8 * self._batch)
-        arguments["output"], arguments["results"] = output, results
+        arguments["output"], arguments["results"] = outputs[layout.first], results
         arguments["thresholds"], arguments["classes"] = thresholds, classes
         arguments["counts"], arguments["candidates"] = counts, candidates
         arguments["kept"] = candidates + _aligned(self._keys)
         arguments["head"], arguments["batch"] = _HEADS[layout.head], batch
         for name in ("anchors", "num_classes", "class_words", "capacity", "max_det"):
             arguments[name] = getattr(layout, name)
+        if layout.raw is not None:
+            _describe_levels(arguments, layout.raw, layout.sizes, outputs)
         per_block = _ANCHORS if layout.num_classes else _ANCHORS * _PARTS
         blocks = -(-layout.anchors // per_block)
         queue.launch(self._candidates, (blocks, batch, 1), (_ANCHORS * _PARTS, 1, 1), arguments)
@@ -227,6 +254,28 @@ class DecodeKernels:
 
     def close(self) -> None:
         self._memory.close()
+
+
+def _anchors_and_classes(head: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Boxes per picture and scores of each, by the shape of the first output. Raises ModelError."""
+    anchors, num_classes, fits = {
+        "anchor_free": (shape[2], shape[1] - 4, shape[1] > 4),
+        "objectness": (shape[1], shape[2] - 5, shape[2] > 5),
+    }.get(head, (shape[1], 0, shape[2] == 6))
+    if not fits:
+        raise ModelError(f"an output that no {head} head has", got=f"shape {shape}")
+    return anchors, num_classes
+
+
+def _describe_levels(
+    arguments: npt.NDArray[Any], raw: RawHead, sizes: Sequence[tuple[int, int]], outputs: Mapping[str, int]
+) -> None:
+    arguments["reg_max"], arguments["levels"] = raw.reg_max, len(raw.levels)
+    first = 0
+    for row, level, (height, width) in zip(arguments["level"], raw.levels, sizes, strict=False):
+        row["boxes"], row["scores"] = outputs[level.boxes], outputs[level.scores]
+        row["stride"], row["width"], row["cells"], row["first"] = level.stride, width, height * width, first
+        first += height * width
 
 
 @functools.lru_cache(maxsize=256)  # the frames of a video all have the same ones

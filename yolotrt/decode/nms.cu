@@ -144,10 +144,25 @@ __device__ inline void write(float *to, const Box &box, float confidence, int cl
     to[5] = (float)class_id;
 }
 
+// Of a RAW head: a thread works out one edge of a box.
+template <typename Element>
+__device__ inline void load_raw_group(Shared &s, const Decode &d, int start, int size) {
+    int own = threadIdx.x % GROUP, side = threadIdx.x / GROUP;
+    if (own < size && side < 4) {
+        u32 index = (u32)s.keys[start + own];
+        int anchor = index / d.num_classes;
+        const Level &level = level_of(d, anchor);
+        (&s.boxes[own].x1)[side] = edge_of<Element>(level, d.reg_max, blockIdx.x, anchor - level.first, side);
+        if (side == 0) s.classes[own] = index % d.num_classes;
+    }
+}
+
 template <typename Element>
 __device__ inline void load_group(Shared &s, const Decode &d, const Thresholds &t, int start, int size) {
     if (threadIdx.x == 0) s.dropped = 0;
-    if ((int)threadIdx.x < size) {
+    if (d.head == RAW) {
+        load_raw_group<Element>(s, d, start, size);
+    } else if ((int)threadIdx.x < size) {
         const Element *image = (const Element *)d.output + image_size(d) * blockIdx.x;
         u32 index = (u32)s.keys[start + threadIdx.x];
         int anchor = d.num_classes ? index / d.num_classes : index;
@@ -160,7 +175,7 @@ __device__ inline void load_group(Shared &s, const Decode &d, const Thresholds &
 // Keep what is to be kept of the `size` keys from `start` on.
 template <typename Element>
 __device__ inline void take_group(Shared &s, const Decode &d, const Thresholds &t, int start, int size, int most) {
-    bool suppresses = d.head == ANCHOR_FREE || d.head == OBJECTNESS;
+    bool suppresses = d.head != END_TO_END && d.head != DETR;
     Kept *kept = (Kept *)d.kept + (u64)blockIdx.x * d.max_det;
     float *boxes = (float *)((u32 *)d.results + 2 * d.batch) + (u64)blockIdx.x * d.max_det * 6;
     load_group<Element>(s, d, t, start, size);

@@ -15,6 +15,7 @@ import numpy as np
 from tests.support.cuda_host.build import run
 from yolotrt.cuda.kernel_source import KernelSource
 
+_LARGEST = 320  # bytes of a kernel's parameters
 OWN, FOREIGN = 0xC0FFEE, 0xF00D
 
 
@@ -121,8 +122,8 @@ class FakeDriver:
     ) -> Any:  # fmt: skip
         source, name = function
         structure = ctypes.c_uint64.from_address(parameters).value
-        # A launch copies its parameters at once; no kernel takes more than this.
-        held = np.frombuffer(ctypes.string_at(structure, 96), np.uint8)
+        # A launch copies its parameters at once.
+        held = np.frombuffer(ctypes.string_at(structure, _LARGEST), np.uint8)
         return self.do(lambda: run(source, name, (gx, gy, gz), (bx, by, bz), held))
 
     def cuStreamBeginCapture(self, stream: int, mode: int) -> Any:  # noqa: N802
