@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from yolotrt import Detector, files  # noqa: E402
-from yolotrt.evaluation.dataset import Dataset, open_dataset  # noqa: E402
+from yolotrt.evaluation.dataset import open_dataset  # noqa: E402
+from yolotrt.evaluation.labels import Dataset  # noqa: E402
 from yolotrt.evaluation.validate import VAL_OPTIONS, validate  # noqa: E402
 from yolotrt.export.precision import to_fp16  # noqa: E402
 from yolotrt.export.quantize import Calibration, Kind  # noqa: E402

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import pickle
 import re
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,40 @@ def test_the_names_for_type_checkers_are_the_public_ones() -> None:
     }
     assert set(imports) | {"__version__"} == set(yolotrt.__all__)
     assert imports == {name: f"yolotrt.{home}" for name, home in yolotrt._HOMES.items()}
+
+
+# Conveniences that reach from below to above: an import inside a function, and of one kind alone.
+_SHORT_CUTS = {
+    ("yolotrt.detections", "yolotrt.plotting"),  # Detections.plot()
+    ("yolotrt.model_files", "yolotrt.export.cached"),  # weights, which are exported before they run
+}
+
+
+def _imported(path: Path, known: Container[str]) -> Iterator[str]:
+    """The modules of this package that one imports, in functions too, but not for type checkers alone."""
+    for node in _without_types(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module in known:
+            for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                yield name if name in known else node.module
+
+
+def _without_types(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from _without_types(child)
+
+
+def test_no_modules_import_each_other() -> None:
+    root = Path(yolotrt.__file__).parent
+    modules = {".".join(p.relative_to(root.parent).with_suffix("").parts): p for p in root.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    graph = {name: {n for n in _imported(p, modules) if n != name} for name, p in modules.items()}
+    for below, above in _SHORT_CUTS:
+        graph[below].remove(above)
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(modules)  # raises CycleError
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -14,7 +14,7 @@ from yolotrt.detections import Detections
 from yolotrt.types import FrameResult, ImageU8
 
 if TYPE_CHECKING:
-    from yolotrt.counting import Counts
+    from yolotrt.counting.counts import Counts
 
 # Neighbours differ in hue and in lightness, and none is so dark or so grey that it is lost in a photo.
 _PALETTE = (

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.boxes import detections as found
 from yolotrt.evaluation.coco import CocoEvaluator, evaluate_coco
-from yolotrt.evaluation.dataset import Labels
+from yolotrt.evaluation.labels import Labels
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from tests.support.boxes import detections as found
 from yolotrt.evaluation.confusion import ConfusionMatrix
 from yolotrt.evaluation.curves import GRID, CurveCollector, average_precision, right_at, smooth
-from yolotrt.evaluation.dataset import Labels
+from yolotrt.evaluation.labels import Labels
 
 
 def labels(*rows: tuple[float, float, float, float, int], crowd: tuple[int, ...] = ()) -> Labels:

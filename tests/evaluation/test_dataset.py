@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.datasets import PICTURES, cells_picture, tiny_set
 from yolotrt.errors import DatasetError, UsageError, YolotrtError
-from yolotrt.evaluation.dataset import Dataset, align, open_dataset
+from yolotrt.evaluation.dataset import align, open_dataset
+from yolotrt.evaluation.labels import Dataset
 
 
 def write_set(folder: Path, labels: str, names: str = "[red, green, blue]") -> Path:

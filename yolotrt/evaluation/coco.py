@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from yolotrt.detections import Detections
 from yolotrt.errors import MissingExtraError
-from yolotrt.evaluation.dataset import Labels
+from yolotrt.evaluation.labels import Labels
 
 _MAX_DET = 100
 """COCO looks at this many boxes per picture and class, the strongest ones."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from yolotrt.errors import DatasetError
-from yolotrt.evaluation.dataset import Dataset, Labels, Sample
+from yolotrt.evaluation.labels import Dataset, Labels, Sample
 
 # Annotation tools round: a box may leave its picture by a little.
 _TOLERANCE_PIXELS = 2.0

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from yolotrt.decode.nms_cpu import pairwise_iou
 from yolotrt.detections import Detections
-from yolotrt.evaluation.dataset import Labels
+from yolotrt.evaluation.labels import Labels
 
 BoolArray = npt.NDArray[np.bool_]
 

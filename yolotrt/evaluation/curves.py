@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from yolotrt.decode.nms_cpu import pairwise_iou
 from yolotrt.detections import Detections
-from yolotrt.evaluation.dataset import Labels
+from yolotrt.evaluation.labels import Labels
 
 Float64Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

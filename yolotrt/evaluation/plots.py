@@ -14,7 +14,7 @@ from yolotrt import files
 from yolotrt.detections import Detections
 from yolotrt.errors import MissingExtraError
 from yolotrt.evaluation.curves import GRID, smooth
-from yolotrt.evaluation.dataset import Labels
+from yolotrt.evaluation.labels import Labels
 from yolotrt.evaluation.side_by_side import Half, make_folder, write_side_by_side
 from yolotrt.evaluation.validate import Validation
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from yolotrt.detections import Detections
 from yolotrt.evaluation.curves import right_at
-from yolotrt.evaluation.dataset import Labels
+from yolotrt.evaluation.labels import Labels
 
 _RAGGED = 0.002
 

@@ -17,7 +17,8 @@ from yolotrt.errors import DatasetError, ModelError
 from yolotrt.evaluation.coco import CocoEvaluator, CocoMetrics
 from yolotrt.evaluation.confusion import ConfusionMatrix, Mistakes
 from yolotrt.evaluation.curves import GRID, CurveCollector, Curves
-from yolotrt.evaluation.dataset import Dataset, Sample, align
+from yolotrt.evaluation.dataset import align
+from yolotrt.evaluation.labels import Dataset, Sample
 from yolotrt.evaluation.reading import detect_pictures
 from yolotrt.options import DetectOptions
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from yolotrt.errors import DatasetError
-from yolotrt.evaluation.dataset import Dataset, Labels, Sample
+from yolotrt.evaluation.labels import Dataset, Labels, Sample
 from yolotrt.sources.images import SUFFIXES
 
 # Labels may leave the picture by as much as Ultralytics lets them.

@@ -1,32 +1,10 @@
 """The same number for the same object from frame to frame.
 
-Adding a tracker: a module here with a `Tracker`, and a row in `_TRACKERS`.
+Adding a tracker: a module here with a `Tracker`, and a row in `make.py`.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import cast
-
 from yolotrt.tracking.base import Tracker, TrackOptions
+from yolotrt.tracking.make import make_tracker
 from yolotrt.tracking.step import TrackStep
 
 __all__ = ["TrackOptions", "TrackStep", "Tracker", "make_tracker"]
-
-# name -> "module:class"
-_TRACKERS = {"bytetrack": "yolotrt.tracking.bytetrack:ByteTrack"}
-
-
-def make_tracker(options: TrackOptions, *, fps: float) -> Tracker:
-    """A tracker of one stream, which gives about `fps` frames per second.
-
-    Raises:
-        UsageError: there is no tracker of that name.
-        MissingExtraError: its package is not installed.
-    """
-    from yolotrt.errors import UsageError
-
-    if options.tracker not in _TRACKERS:
-        raise UsageError("option track is unknown", got=options.tracker, expected=" | ".join(_TRACKERS))
-    module, _, name = _TRACKERS[options.tracker].partition(":")
-    return cast("Tracker", getattr(import_module(module), name)(options, fps=fps))

@@ -9,6 +9,7 @@ import numpy as np
 
 from yolotrt.sources.base import SourceInfo
 from yolotrt.tracking.base import Tracker, TrackOptions
+from yolotrt.tracking.make import make_tracker
 from yolotrt.types import FrameResult
 
 _PICTURES_FPS = 30.0  # for a folder of pictures, which says nothing of its rate
@@ -52,7 +53,5 @@ class TrackStep:
         return replace(result, detections=replace(detections, tracker_id=numbers))
 
     def _new(self, info: SourceInfo | None) -> Tracker:
-        from yolotrt.tracking import make_tracker
-
         fps = float(info.fps) if info is not None and info.fps else _PICTURES_FPS
         return make_tracker(self._options, fps=fps)

@@ -13,7 +13,8 @@ import cv2
 
 from yolotrt import files
 from yolotrt.errors import SourceError
-from yolotrt.evaluation.dataset import Dataset, open_dataset
+from yolotrt.evaluation.dataset import open_dataset
+from yolotrt.evaluation.labels import Dataset
 from yolotrt.export.gate.yardstick import ByLabels, ByParity, Yardstick
 from yolotrt.export.goal import Goal
 from yolotrt.export.graph import Graph

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yolotrt.backends import Backend
+from yolotrt.backends import Backend, open_backend
 from yolotrt.backends.flavours import Flavour
 from yolotrt.errors import YolotrtError
 from yolotrt.export.gate.proof import Latency
 from yolotrt.export.gate.running import write_model
+from yolotrt.model_files import ModelFiles
 from yolotrt.model_spec import ModelSpec, Precision
 from yolotrt.options import PlanOptions, Target
 from yolotrt.preprocess.letterbox_cpu import letterbox
@@ -91,9 +92,6 @@ def _said(found: dict[str, Latency | str], name: str) -> Iterator[None]:
 
 
 def _open(path: Path, model: onnx.ModelProto, spec: ModelSpec, precision: Precision, where: Where) -> Backend:
-    from yolotrt.backends import open_backend
-    from yolotrt.model_files import ModelFiles
-
     described = write_model(path, model, spec, precision)
     if where.flavour is None:
         files = ModelFiles(asked=path, onnx=path)

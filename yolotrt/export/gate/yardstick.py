@@ -17,7 +17,8 @@ import numpy.typing as npt
 from yolotrt.decode.nms_cpu import pairwise_iou
 from yolotrt.detections import Detections
 from yolotrt.errors import DatasetError, EvaluationError
-from yolotrt.evaluation.dataset import Dataset, align
+from yolotrt.evaluation.dataset import align
+from yolotrt.evaluation.labels import Dataset
 from yolotrt.evaluation.parity import Parity, VerifyOptions, verify
 from yolotrt.evaluation.validate import VAL_OPTIONS, validate
 from yolotrt.export.gate.proof import Measure, Score

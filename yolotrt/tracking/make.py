@@ -1,0 +1,25 @@
+"""The trackers by their names."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from yolotrt.errors import UsageError
+from yolotrt.tracking.base import Tracker, TrackOptions
+
+# name -> "module:class"
+_TRACKERS = {"bytetrack": "yolotrt.tracking.bytetrack:ByteTrack"}
+
+
+def make_tracker(options: TrackOptions, *, fps: float) -> Tracker:
+    """A tracker of one stream, which gives about `fps` frames per second.
+
+    Raises:
+        UsageError: there is no tracker of that name.
+        MissingExtraError: its package is not installed.
+    """
+    if options.tracker not in _TRACKERS:
+        raise UsageError("option track is unknown", got=options.tracker, expected=" | ".join(_TRACKERS))
+    module, _, name = _TRACKERS[options.tracker].partition(":")
+    return cast("Tracker", getattr(import_module(module), name)(options, fps=fps))
