@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from yolotrt.counting import Counts
+    from yolotrt.counting.counts import Counts
     from yolotrt.detections import Detections
     from yolotrt.model_spec import ModelSpec
     from yolotrt.options import DetectOptions
