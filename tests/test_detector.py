@@ -74,7 +74,7 @@ def test_stream_keeps_the_order(detector: Detector, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_failure_in_a_stream_is_raised_behind_the_results_before_it(tmp_path: Path, backend: BackendName) -> None:
-    good = Frame(pixels=picture((0, 0, RED)), source_id="a", index=0)
+    good = Frame(picture=picture((0, 0, RED)), source_id="a", index=0)
 
     def batches() -> Iterator[list[Frame]]:
         yield [good]
@@ -163,7 +163,7 @@ def test_a_result_does_not_wait_for_the_next_batch(detector: Detector, ahead: in
     over = threading.Event()
 
     def batches() -> Iterator[list[Frame]]:
-        yield [Frame(pixels=picture((0, 0, RED)), source_id="a", index=0)]
+        yield [Frame(picture=picture((0, 0, RED)), source_id="a", index=0)]
         over.wait(30)
 
     results = detector.detect_batches(batches(), ahead=ahead, cancel=over.set)
@@ -175,7 +175,7 @@ def test_a_result_does_not_wait_for_the_next_batch(detector: Detector, ahead: in
 def test_thresholds_of_single_frames(detector: Detector) -> None:
     image = picture((0, 0, RED), (3, 3, BLUE))
     options = [None, detector.options_with(classes="blue"), detector.options_with(conf=1.0)]
-    frames = [Frame(pixels=image, source_id="a", index=i, options=o) for i, o in enumerate(options)]
+    frames = [Frame(picture=image, source_id="a", index=i, options=o) for i, o in enumerate(options)]
     found = [sorted(r.detections.labels) for r in detector.detect_frames(frames)]
     assert found == [["blue", "red"], ["blue"], []]
     with pytest.raises(UsageError, match="option conf"):
@@ -297,7 +297,7 @@ def test_models_that_are_not_there(tmp_path: Path) -> None:
 
 def test_frames_without_pictures_cost_nothing(detector: Detector) -> None:
     assert detector.detect_frames([]) == []
-    frame = Frame(pixels=picture((1, 1, RED)), source_id="a", index=7, decode_s=0.5)
+    frame = Frame(picture=picture((1, 1, RED)), source_id="a", index=7, decode_s=0.5)
     (result,) = detector.detect_frames([frame])
     assert result.frame is frame
     assert result.seconds.decode == 0.5

@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 import numpy as np
 
 from yolotrt.backends import Backend, BackendInfo, BackendName, open_backend
-from yolotrt.backends.pictures import PictureBackend
+from yolotrt.backends.pictures import PictureBackend, ReadyPicture
 from yolotrt.decode import decode
 from yolotrt.detections import Detections
 from yolotrt.errors import SourceError, UsageError
 from yolotrt.model_files import find_model_files
 from yolotrt.model_spec import ModelSpec
 from yolotrt.options import DetectOptions
-from yolotrt.preprocess.letterbox_cpu import Letterboxer, geometry_for
+from yolotrt.preprocess.geometry import LetterboxGeometry
+from yolotrt.preprocess.letterbox_cpu import Letterboxer
 from yolotrt.types import Batch, Frame, FrameResult, ImageU8, RawOutputs, StageSeconds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yolotrt.sources import LiveOptions, SourceSpec
+    from yolotrt.sources.decoders import DecoderChoice, Decoders
 
 Picture: TypeAlias = "ImageU8 | str | Path"
 """A picture: BGR `uint8 [H, W, 3]`, or the path of a file."""
@@ -153,7 +155,31 @@ class Detector:
             return self.detect_frames([_frame(pictures, 0)])[0].detections
         return [r.detections for r in self.detect_frames([_frame(p, i) for i, p in enumerate(pictures)])]
 
-    def stream(self, source: SourceSpec, *, live: LiveOptions | None = None) -> Generator[FrameResult]:
+    def decoders(self, choice: DecoderChoice = "auto") -> Decoders:
+        """What decodes videos best for this detector, for `Source.decoders`.
+
+        Args:
+            choice: `auto` takes NVDEC where the model runs as CUDA graphs and PyNvVideoCodec can decode on its GPU, so
+                that pictures stay there, and PyAV for what NVDEC cannot; `nvdec` refuses that; `pyav` takes the CPU.
+
+        Raises UsageError, MissingExtraError: `nvdec` where there is none, with the reason.
+        """
+        from yolotrt.pipeline.prefetch import ahead_of
+        from yolotrt.sources.nvdec import choose
+
+        machine = self._backend.machine if isinstance(self._backend, PictureBackend) else None
+        on_gpu = self.info.backend == "tensorrt" and machine is None
+        return choose(
+            choice,
+            machine,
+            reason="the model does not run as CUDA graphs (--graphs)" if on_gpu else "",
+            # Those that wait, those in the detector, and those on their way to the outputs.
+            limit=5 * ahead_of(self.spec.batch.opt),
+        )
+
+    def stream(
+        self, source: SourceSpec, *, live: LiveOptions | None = None, decoder: DecoderChoice = "auto"
+    ) -> Generator[FrameResult]:
         """Detect in every frame of a source, in order; memory does not grow with its length.
 
         A thread of its own reads ahead while the model runs. It ends with the iteration: exhaust the iterator or close
@@ -163,9 +189,11 @@ class Detector:
         Args:
             source: a picture, a folder, a glob, a video file, a stream's address, a webcam's number, or a sequence.
             live: how webcams and network streams are read.
+            decoder: of videos, as in `decoders`.
 
         Raises:
             SourceError: nothing can be read, or a camera that is not coming back.
+            UsageError, MissingExtraError: a decoder that there is not.
             BackendError: the model failed.
         """
         from yolotrt.pipeline.reader import Reading
@@ -173,6 +201,9 @@ class Detector:
 
         with contextlib.ExitStack() as opened:
             sources = [opened.enter_context(s) for s in open_sources(source, live=live)]
+            decoders = self.decoders(decoder)
+            for each in sources:
+                each.decoders = decoders
             ahead = 0 if any(s.info.live for s in sources) else 1
             with Reading.of(sources, self.spec.batch.opt) as reading:
                 with contextlib.closing(self.detect_batches(reading, ahead=ahead, cancel=reading.cancel)) as results:
@@ -281,8 +312,10 @@ class Detector:
     def _batches(self, frames: Sequence[Frame]) -> Iterator[list[int]]:
         """Indices of frames that can run together: of one input size, and at most as many as the model takes."""
         by_size: dict[tuple[int, int], list[int]] = {}
+        spec = self.spec
         for index, frame in enumerate(frames):
-            by_size.setdefault(geometry_for(frame.pixels, self.spec).input_size, []).append(index)
+            geometry = LetterboxGeometry.compute(frame.size, spec.imgsz, rule=spec.letterbox, stride=spec.stride)
+            by_size.setdefault(geometry.input_size, []).append(index)
         for indices in by_size.values():
             for start in range(0, len(indices), self.spec.batch.max):
                 yield indices[start : start + self.spec.batch.max]
@@ -295,7 +328,8 @@ class Detector:
 
     def _run_pictures(self, backend: PictureBackend, frames: Sequence[Frame]) -> list[FrameResult]:
         started = time.perf_counter()
-        found = backend.detect([f.pixels for f in frames], [frame.options or self.options for frame in frames])
+        pictures = [_where_it_is(frame, backend) for frame in frames]
+        found = backend.detect(pictures, [frame.options or self.options for frame in frames])
         share = (time.perf_counter() - started) / max(len(frames), 1)
         return [
             FrameResult(
@@ -331,11 +365,20 @@ class Detector:
         ]
 
 
+def _where_it_is(frame: Frame, backend: PictureBackend) -> ReadyPicture:
+    """A picture in the memory of the back-end's GPU, if it is there; else on the host."""
+    picture = frame.picture
+    if isinstance(picture, np.ndarray):
+        return picture
+    found = None if backend.machine is None else picture.surface(backend.machine)
+    return picture.on_host() if found is None else found
+
+
 def _frame(picture: Picture, index: int) -> Frame:
     if isinstance(picture, str | Path):
         from yolotrt.sources.images import read_image
 
-        return Frame(pixels=read_image(Path(picture)), source_id=str(picture), index=index)
+        return Frame(picture=read_image(Path(picture)), source_id=str(picture), index=index)
     if not isinstance(picture, np.ndarray):
         raise SourceError(
             "not a picture", got=f"an object of type {type(picture).__name__}", expected="a path or an array"
@@ -347,7 +390,7 @@ def _frame(picture: Picture, index: int) -> Frame:
             expected="uint8 (H, W, 3) in BGR",
             remedy="Convert it with cv2.cvtColor, as cv2.imread gives pictures.",
         )
-    return Frame(pixels=np.ascontiguousarray(picture), source_id="array", index=index)
+    return Frame(picture=np.ascontiguousarray(picture), source_id="array", index=index)
 
 
 def _pad_batch(batch: Batch, size: int) -> Batch:

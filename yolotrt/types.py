@@ -8,20 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
     from yolotrt.counting.counts import Counts
+    from yolotrt.cuda.machine import Machine
     from yolotrt.detections import Detections
     from yolotrt.model_spec import ModelSpec
     from yolotrt.options import DetectOptions
     from yolotrt.preprocess.geometry import LetterboxGeometry
+    from yolotrt.preprocess.surface import Surface
 
 ImageU8 = npt.NDArray[np.uint8]
 """A host picture: BGR `uint8 [H, W, 3]`, the channel order OpenCV reads."""
+
+
+class DeviceImage(Protocol):
+    """A picture in the memory of a GPU, until somebody wants it on the host. May be shared by threads."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+
+    def surface(self, machine: Machine) -> Surface | None:
+        """Where it lies, for who reads it on this GPU; None where it lies elsewhere, or only on the host by now."""
+
+    def on_host(self) -> ImageU8:
+        """BGR `uint8 [H, W, 3]`, C-contiguous; fetched at the first call. Raises CudaError where that fails."""
+
+    def cropped(self, box: tuple[int, int, int, int]) -> DeviceImage:
+        """The part from x1, y1 to x2, y2, all even: the same pixels, not a copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +48,7 @@ class Frame:
     """One picture of a source. Produced by sources, consumed by the detector and by sinks.
 
     Attributes:
-        pixels: BGR `uint8 [H, W, 3]`, C-contiguous.
+        picture: on the host, BGR `uint8 [H, W, 3]`, C-contiguous; or in the memory of a GPU.
         source_id: which source it came from: a path or URL, without credentials.
         index: 0-based position in that source.
         timestamp_s: seconds from the start of the source (presentation time for video; 0.0 for a picture).
@@ -38,7 +57,7 @@ class Frame:
         options: thresholds for this frame in place of the detector's own.
     """
 
-    pixels: ImageU8 = field(repr=False)
+    picture: ImageU8 | DeviceImage = field(repr=False)
     source_id: str
     index: int
     timestamp_s: float = 0.0
@@ -47,13 +66,24 @@ class Frame:
     options: DetectOptions | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
-            raise ValueError(f"pixels: got {self.pixels.dtype} {self.pixels.shape}, expected uint8 (H, W, 3) in BGR")
+        found = self.picture
+        if isinstance(found, np.ndarray) and (found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3):
+            raise ValueError(f"picture: got {found.dtype} {found.shape}, expected uint8 (H, W, 3) in BGR")
+
+    @property
+    def pixels(self) -> ImageU8:
+        """BGR `uint8 [H, W, 3]` on the host, C-contiguous. Of a picture on a GPU they are fetched once, when asked for.
+
+        Raises CudaError where that fails.
+        """
+        return self.picture if isinstance(self.picture, np.ndarray) else self.picture.on_host()
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return self.pixels.shape[0], self.pixels.shape[1]
+        if isinstance(self.picture, np.ndarray):
+            return self.picture.shape[0], self.picture.shape[1]
+        return self.picture.size
 
 
 @dataclass(frozen=True, kw_only=True)

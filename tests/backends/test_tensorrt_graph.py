@@ -63,7 +63,7 @@ def test_a_detector_gives_the_boxes_of_the_cpu(detector: Detector, wanted: list[
 
 def test_frames_keep_their_options_and_times(detector: Detector, wanted: list[Detections]) -> None:
     frames = [
-        Frame(pixels=pixels, source_id="here", index=i, decode_s=0.5, options=DetectOptions(max_det=1) if i else None)
+        Frame(picture=pixels, source_id="here", index=i, decode_s=0.5, options=DetectOptions(max_det=1) if i else None)
         for i, pixels in enumerate(PICTURES[:3])
     ]
     results = detector.detect_frames(frames)
@@ -75,7 +75,7 @@ def test_frames_keep_their_options_and_times(detector: Detector, wanted: list[De
 
 
 def test_streams_run_several_batches_at_a_time(detector: Detector, wanted: list[Detections]) -> None:
-    batches = [[Frame(pixels=PICTURES[i % 10], source_id="s", index=i)] for i in range(30)]
+    batches = [[Frame(picture=PICTURES[i % 10], source_id="s", index=i)] for i in range(30)]
     results = list(detector.detect_batches(batches))
     assert [r.frame.index for r in results] == list(range(30))
     assert_same([r.detections for r in results], [wanted[i % 10] for i in range(30)])

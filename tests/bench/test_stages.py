@@ -11,12 +11,11 @@ import pytest
 from tests.support.tiny_models import tiny_yolo
 from yolotrt import Detections, DetectOptions, Detector
 from yolotrt.backends import Backend
-from yolotrt.backends.pictures import PictureBackend
+from yolotrt.backends.pictures import PictureBackend, ReadyPicture
 from yolotrt.bench.bench import bench
 from yolotrt.bench.options import BenchOptions
 from yolotrt.bench.stages import ENGINE, HOST_TO_BOXES, STREAM, device_index, plan_stages
 from yolotrt.model_files import find_model_files
-from yolotrt.types import ImageU8
 
 PICTURE = np.full((48, 64, 3), 90, np.uint8)
 
@@ -28,8 +27,8 @@ class InOneGo(PictureBackend):
         super().__init__(inner.spec, inner.info)
         self._inner = inner
 
-    def _detect(self, images: Sequence[ImageU8], options: Sequence[DetectOptions]) -> list[Detections]:
-        return self._inner(list(images))
+    def _detect(self, images: Sequence[ReadyPicture], options: Sequence[DetectOptions]) -> list[Detections]:
+        return self._inner([image for image in images if isinstance(image, np.ndarray)])
 
     def _close(self) -> None:
         self._inner.close()

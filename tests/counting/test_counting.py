@@ -35,7 +35,7 @@ def _result(places: Iterable[Place], size: tuple[int, int] = SIZE) -> FrameResul
         size=size,
         tracker_id=np.array([n for n, _, _ in listed], np.int64),
     )
-    frame = Frame(pixels=picture(size, box=None), source_id="a.mp4", index=0)
+    frame = Frame(picture=picture(size, box=None), source_id="a.mp4", index=0)
     return FrameResult(frame=frame, detections=detections, seconds=StageSeconds())
 
 

@@ -21,7 +21,7 @@ def _inlets(*names: str, live: bool = False) -> list[Inlet]:
 
 def _frame(index: int, *, age_s: float | None = None) -> Frame:
     received = None if age_s is None else time.monotonic() - age_s
-    return Frame(pixels=PIXELS, source_id="a", index=index, received_s=received)
+    return Frame(picture=PIXELS, source_id="a", index=index, received_s=received)
 
 
 def _taken(batcher: Batcher) -> list[tuple[str, int]]:

@@ -107,7 +107,7 @@ class _Counting(Source):
     def __iter__(self) -> Iterator[Frame]:
         for i in range(self.frames):
             self.given += 1
-            yield Frame(pixels=picture(), source_id="counting", index=i)
+            yield Frame(picture=picture(), source_id="counting", index=i)
 
 
 def test_the_reader_runs_ahead_only_so_far(detector: Detector) -> None:

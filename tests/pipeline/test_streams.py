@@ -130,7 +130,12 @@ def test_regions_out_of_range(corners: tuple[float, float, float, float]) -> Non
     x1, y1, x2, y2 = corners
     with pytest.raises(UsageError, match="region of interest"):
         Region(x1=x1, y1=y1, x2=x2, y2=y2)
-    assert Region(x1=0.999, y1=0.999, x2=1, y2=1).pixels((2, 2)) == (1, 1, 2, 2)
+
+
+def test_regions_begin_and_end_at_even_pixels() -> None:
+    assert Region(x1=0.999, y1=0.999, x2=1, y2=1).pixels((2, 3)) == (2, 0, 3, 2)
+    assert Region(x1=0.33, y1=0.5, x2=0.34, y2=0.51).pixels((1080, 1920)) == (632, 540, 654, 552)
+    assert Region(x1=0.1, y1=0.1, x2=0.1001, y2=1).pixels((101, 101)) == (10, 10, 12, 101)
 
 
 @pytest.mark.parametrize("options", [{"fps": 0}, {"fps": -1}, {"fps": float("nan")}, {"stride": 0}])
@@ -167,7 +172,7 @@ class _Failing(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for i in range(3):
-            yield Frame(pixels=picture(), source_id="failing", index=i)
+            yield Frame(picture=picture(), source_id="failing", index=i)
         raise self._error
 
 

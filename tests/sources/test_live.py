@@ -30,7 +30,7 @@ class _Camera(LiveSource):
         self.began.append(time.monotonic())
         times, error = self.connections.pop(0) if self.connections else ([], LostError("gone", hopeless=True))
         for seconds in times:
-            yield Shot(received_s=time.monotonic(), camera_s=seconds, pixels=picture)
+            yield Shot(received_s=time.monotonic(), camera_s=seconds, picture=picture)
         if error is not None:
             raise error
 

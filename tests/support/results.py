@@ -20,6 +20,6 @@ def frame_result(
         names=("thing",),
         size=(height, width),
     )
-    frame = Frame(pixels=pixels, source_id=source_id, index=index, timestamp_s=timestamp_s)
+    frame = Frame(picture=pixels, source_id=source_id, index=index, timestamp_s=timestamp_s)
     seconds = StageSeconds(decode=0.001, preprocess=0.002, inference=0.003, postprocess=0.004)
     return FrameResult(frame=frame, detections=found, seconds=seconds)

@@ -91,7 +91,7 @@ def test_a_clock_that_begins_anew() -> None:
 
 
 def _result(source_id: str, index: int, fps: float = 25) -> FrameResult:
-    frame = Frame(pixels=picture(), source_id=source_id, index=index, timestamp_s=index / fps)
+    frame = Frame(picture=picture(), source_id=source_id, index=index, timestamp_s=index / fps)
     return FrameResult(frame=frame, detections=_boxes((10, 10, 0.9)), seconds=StageSeconds())
 
 

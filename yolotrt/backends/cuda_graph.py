@@ -58,6 +58,7 @@ class GraphRunner:
     """A model on one GPU. May be shared by threads; as many run side by side as there are lanes.
 
     Attributes:
+        machine: the GPU.
         spec: what the model is.
         lanes: batches that may run at a time.
     """
@@ -82,7 +83,7 @@ class GraphRunner:
             raise ModelError(
                 "an input that is not made on the GPU", got=spec.input.dtype, expected="float32 or float16"
             )
-        self._machine, self._engine, self.spec = machine, engine, spec
+        self.machine, self._engine, self.spec = machine, engine, spec
         self._room = Room(options.max_det, every_class=False)
         layout_of(engine, self._room)  # refuses what cannot be decoded
         self._lock = threading.Lock()
@@ -123,7 +124,7 @@ class GraphRunner:
                 return lane.finish()
         # One batch is prepared while the one before it runs, if a second lane is free.
         ahead: _Running | None = None
-        with self._machine.active():
+        with self.machine.active():
             try:
                 for start in range(0, len(pictures), most):
                     part = slice(start, start + most)
@@ -182,7 +183,7 @@ class GraphRunner:
             self._idle.put(None)  # whoever waits is told that it is closed
 
     def _free(self, lanes: Sequence[Lane | None]) -> None:
-        with self._machine.active(), contextlib.ExitStack() as parts:
+        with self.machine.active(), contextlib.ExitStack() as parts:
             parts.callback(self._engine.close)
             for lane in lanes:
                 if lane is not None:
@@ -207,7 +208,7 @@ class GraphRunner:
         try:
             if self._closed:
                 raise BackendError("the model is closed", remedy="Make a new Detector.")
-            with self._machine.active():
+            with self.machine.active():
                 try:
                     lane = self._ready(lane, options)
                     yield lane
@@ -228,7 +229,7 @@ class GraphRunner:
             lane.close()
             lane = None
         if lane is None:
-            lane = Lane(self._machine, self._engine, room)
+            lane = Lane(self.machine, self._engine, room)
             lane.report = self._report
             # Only now: what there is no memory for is not tried again for others.
             with self._lock:

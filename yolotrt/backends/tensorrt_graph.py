@@ -10,7 +10,7 @@ from yolotrt.backends.base import Backend, BackendInfo
 from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner
 from yolotrt.backends.cuda_lane import Enqueue
 from yolotrt.backends.flavours import Flavour
-from yolotrt.backends.pictures import PictureBackend
+from yolotrt.backends.pictures import PictureBackend, ReadyPicture
 from yolotrt.backends.runtime_cache import RuntimeCacheFile
 from yolotrt.backends.tensorrt_api import (
     ICudaEngine,
@@ -29,7 +29,6 @@ from yolotrt.detections import Detections
 from yolotrt.errors import BackendError, CudaError, ModelError
 from yolotrt.options import DetectOptions
 from yolotrt.plan_file import PlanFile, read_plan_file
-from yolotrt.types import ImageU8
 
 
 def open_graphs(path: Path, *, device: int = 0, options: GraphOptions | None = None) -> GraphRunner:
@@ -71,14 +70,14 @@ class TensorRTGraphBackend(PictureBackend):
             runner.close()
             raise
         super().__init__(runner.spec, runner.info)
-        self.runner = runner
+        self.runner, self.machine = runner, runner.machine
 
     @classmethod
     def open(cls, path: Path, *, device: int = 0) -> TensorRTGraphBackend:
         """Load a plan file. Raises as `open_graphs`."""
         return cls(open_graphs(path, device=device))
 
-    def _detect(self, images: Sequence[ImageU8], options: Sequence[DetectOptions]) -> list[Detections]:
+    def _detect(self, images: Sequence[ReadyPicture], options: Sequence[DetectOptions]) -> list[Detections]:
         return self.runner(images, options)
 
     def _side_by_side(self) -> tuple[Backend, ...]:

@@ -53,7 +53,7 @@ def sample_pictures(count: int, size: tuple[int, int] = FULL_HD) -> Pictures:
 
 
 def frames_of(pictures: Sequence[ImageU8]) -> list[Frame]:
-    return [Frame(pixels=picture, source_id="bench", index=i) for i, picture in enumerate(pictures)]
+    return [Frame(picture=picture, source_id="bench", index=i) for i, picture in enumerate(pictures)]
 
 
 def _resized(picture: ImageU8, size: tuple[int, int] | None) -> ImageU8:

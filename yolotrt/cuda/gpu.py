@@ -18,7 +18,7 @@ from yolotrt.cuda.compile import compiled, compiler_version
 from yolotrt.cuda.device import Device
 from yolotrt.cuda.driver import check, driver, driver_version, translated
 from yolotrt.cuda.kernel_source import KernelSource
-from yolotrt.cuda.machine import DeviceArray, Dim, Kernel, Queue, Recording
+from yolotrt.cuda.machine import DeviceArray, Dim, GpuHandle, Kernel, Queue, Recording
 from yolotrt.cuda.stream import Stream
 from yolotrt.errors import CudaError, SourceError
 
@@ -45,6 +45,11 @@ class Gpu:
             with self.device.active():
                 self._context = check(driver().cuCtxGetCurrent(), "the CUDA context of a GPU cannot be read")
         return _Active(self._context)
+
+    @property
+    def handle(self) -> GpuHandle:
+        with self.active():
+            return GpuHandle(index=self.device.index, context=int(self._context), memory_size=self.device.memory_bytes)
 
     def allocate(self, size: int) -> GpuMemory:
         return GpuMemory(size, self.device.index)

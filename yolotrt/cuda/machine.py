@@ -38,6 +38,21 @@ class DeviceArray:
     owner: object = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GpuHandle:
+    """A GPU as libraries know it that work on it beside us.
+
+    Attributes:
+        index: CUDA's number of it.
+        context: of its primary context.
+        memory_size: bytes of its memory, whoever uses it.
+    """
+
+    index: int
+    context: int
+    memory_size: int
+
+
 class Memory(Protocol):
     """Memory of the GPU, zeroed when it was allocated.
 
@@ -115,7 +130,11 @@ class Queue(Protocol):
 
 
 class Machine(Protocol):
-    """One GPU. Everything but `active` is used inside of `active`."""
+    """One GPU. Everything but `active` and `handle` is used inside of `active`."""
+
+    @property
+    def handle(self) -> GpuHandle:
+        """For other libraries. Raises CudaError where the GPU cannot be used."""
 
     def active(self) -> AbstractContextManager[None]:
         """Make it the calling thread's current GPU; what was current before is put back."""

@@ -40,4 +40,4 @@ def _frames(paths: Sequence[Path], on_problem: OnProblem) -> Iterator[Frame]:
         except SourceError as e:
             on_problem(e)
             continue
-        yield Frame(pixels=pixels, source_id=str(path), index=index, decode_s=time.perf_counter() - started)
+        yield Frame(picture=pixels, source_id=str(path), index=index, decode_s=time.perf_counter() - started)

@@ -13,7 +13,7 @@ from yolotrt.errors import UsageError
 from yolotrt.options import DetectOptions
 from yolotrt.sinks.base import Sink
 from yolotrt.sources.base import Source
-from yolotrt.types import Frame, FrameResult
+from yolotrt.types import DeviceImage, Frame, FrameResult, ImageU8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,13 @@ class Region:
             )
 
     def pixels(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """x1, y1, x2, y2 in a picture of (height, width); at least one pixel."""
+        """x1, y1, x2, y2 in a picture of (height, width); at least one pixel.
+
+        Inside the picture they are even, so that a region is the same where chroma has half the resolution.
+        """
         height, width = size
-        x1, y1 = min(int(self.x1 * width), width - 1), min(int(self.y1 * height), height - 1)
-        return x1, y1, max(round(self.x2 * width), x1 + 1), max(round(self.y2 * height), y1 + 1)
+        (x1, x2), (y1, y2) = _even(self.x1, self.x2, width), _even(self.y1, self.y2, height)
+        return x1, y1, x2, y2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +104,7 @@ class Stream:
         if self.options.detect is not None:
             frame = dataclasses.replace(frame, options=self.options.detect)
         if self.options.roi is not None:
-            x1, y1, x2, y2 = self.options.roi.pixels(frame.size)
-            frame = dataclasses.replace(frame, pixels=np.ascontiguousarray(frame.pixels[y1:y2, x1:x2]))
+            frame = dataclasses.replace(frame, picture=_cropped(frame.picture, self.options.roi.pixels(frame.size)))
         return frame
 
     def finished(self, result: FrameResult, frame: Frame) -> FrameResult:
@@ -115,6 +117,20 @@ class Stream:
         for step in self.steps:
             result = step(result)
         return result
+
+
+def _even(start: float, end: float, side: int) -> tuple[int, int]:
+    """The first pixel and the one behind the last of a share of a side."""
+    first = min(int(start * side), side - 1) // 2 * 2
+    last = min(-(-round(end * side) // 2) * 2, side)
+    return first, max(last, min(first + 2, side))
+
+
+def _cropped(picture: ImageU8 | DeviceImage, box: tuple[int, int, int, int]) -> ImageU8 | DeviceImage:
+    x1, y1, x2, y2 = box
+    if isinstance(picture, np.ndarray):
+        return np.ascontiguousarray(picture[y1:y2, x1:x2])
+    return picture.cropped(box)
 
 
 def _moved(found: Detections, by: tuple[int, int], size: tuple[int, int]) -> Detections:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from yolotrt.errors import SourceError
+from yolotrt.sources.decoders import Decoders
 from yolotrt.types import Frame
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class Watcher:
 
     def late(self) -> None:
         """A frame was left undecoded, since decoding is behind the camera."""
+
+    def decoder(self, name: str, why: str) -> None:
+        """A video is decoded by `nvdec` or `pyav` from here on; `why` nothing faster does, where that is a question."""
 
     def wants(self, index: int, timestamp_s: float) -> bool:  # noqa: ARG002 (for others to look at)
         """Whether a video's frame is of use. One that is not costs only its decoding."""
@@ -90,12 +94,14 @@ class Source(abc.ABC):
         info: what is known beforehand.
         on_problem: called with each such SourceError.
         watcher: told and asked while it is read.
+        decoders: what its videos are decoded by. To be set before it is read.
     """
 
     def __init__(self, info: SourceInfo) -> None:
         self.info = info
         self.on_problem: Callable[[SourceError], None] = _log_problem
         self.watcher = Watcher()
+        self.decoders = Decoders()
 
     @property
     def stall_s(self) -> float | None:
@@ -166,7 +172,7 @@ class SeveralSources(Source):
             if isinstance(part, SourceError):
                 self.on_problem(part)
                 continue
-            part.on_problem, part.watcher = self.on_problem, self.watcher
+            part.on_problem, part.watcher, part.decoders = self.on_problem, self.watcher, self.decoders
             try:
                 yield from part
             except SourceError as e:

@@ -43,7 +43,7 @@ class ImagesSource(Source):
                     raise
                 self.on_problem(e)
                 continue
-            yield Frame(pixels=pixels, source_id=str(path), index=0, decode_s=time.perf_counter() - started)
+            yield Frame(picture=pixels, source_id=str(path), index=0, decode_s=time.perf_counter() - started)
 
 
 class ArraysSource(Source):
@@ -63,7 +63,7 @@ class ArraysSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for number, array in enumerate(self._arrays):
-            yield Frame(pixels=np.ascontiguousarray(array), source_id=f"array-{number}", index=0)
+            yield Frame(picture=np.ascontiguousarray(array), source_id=f"array-{number}", index=0)
 
 
 def read_image(path: Path) -> ImageU8:

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from yolotrt.errors import SourceError, UsageError
 from yolotrt.sources.base import Source, SourceInfo, StreamState
-from yolotrt.types import Frame, ImageU8
+from yolotrt.types import DeviceImage, Frame, ImageU8
 
 Transport = Literal["auto", "tcp", "udp"]
 
@@ -84,13 +84,13 @@ class Shot:
         received_s: `time.monotonic()` of its arrival.
         camera_s: seconds of the camera's own clock; None where it has none.
         decode_s: seconds spent on it so far.
-        pixels: converts it: BGR `uint8 [H, W, 3]`.
+        picture: makes it: BGR `uint8 [H, W, 3]`, or in the memory of a GPU. Called before the next one is asked for.
     """
 
     received_s: float
     camera_s: float | None
     decode_s: float = 0.0
-    pixels: Callable[[], ImageU8]
+    picture: Callable[[], ImageU8 | DeviceImage]
 
 
 class LiveSource(Source):
@@ -155,7 +155,7 @@ class LiveSource(Source):
     def _frame(self, shot: Shot, index: int, timestamp_s: float) -> Frame:
         started = time.perf_counter()
         return Frame(
-            pixels=shot.pixels(),
+            picture=shot.picture(),
             source_id=self.info.name,
             index=index,
             timestamp_s=timestamp_s,

@@ -7,12 +7,12 @@ import dataclasses
 import errno
 import time
 from collections.abc import Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from yolotrt.errors import MissingExtraError
 from yolotrt.sources.address import scheme_of, without_credentials
 from yolotrt.sources.base import SourceInfo
+from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, PictureDecoder, decoder_of
 from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
 from yolotrt.sources.pixels import Converter
 from yolotrt.sources.video import lenient
@@ -20,7 +20,6 @@ from yolotrt.sources.video import lenient
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
-    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 _TRANSPORTS = {"auto": ("tcp", "udp"), "tcp": ("tcp",), "udp": ("udp", "tcp")}
@@ -80,14 +79,32 @@ class NetworkSource(LiveSource):
             self._connected((stream.height, stream.width) if stream.width else None, stream.average_rate)
             yield from self._read(container, stream)
 
+    def _decoder(self, container: InputContainer, stream: VideoStream) -> PictureDecoder:
+        threads = "SLICE" if self.info.live else "AUTO"
+        return self.decoders.open(
+            stream,
+            lambda: AvDecoder(decoder_of(stream, threads), Converter(mirrored=False)),
+            self.watcher.decoder,
+            name=self.info.name,
+            container=container.format.name,
+            at_once=self.info.live,
+        )
+
     def _read(self, container: InputContainer, stream: VideoStream) -> Iterator[Shot]:
-        to_bgr, decoder = Converter(mirrored=False), _decoder(stream, "SLICE" if self.info.live else "AUTO")
+        with contextlib.closing(self._decoder(container, stream)) as decoder:
+            yield from self._shoot(container, stream, decoder)
+
+    def _shoot(self, container: InputContainer, stream: VideoStream, decoder: PictureDecoder) -> Iterator[Shot]:
         pace = _Pace() if self.info.live and container.format.name == "hls" else None
         # An HLS segment is there at once and waits for its time: that is no backlog.
         backlog = _Backlog(self.options.max_latency_s) if self.info.live and pace is None else None
         for packet in self._packets(container, stream, backlog):
             received, started = time.monotonic(), time.perf_counter()
-            frames, whole = _decoded(decoder, packet)
+            try:
+                frames = decoder.decode(packet)
+                whole = not (packet.is_corrupt or any(frame.damaged for frame in frames))
+            except DamagedPacketError:
+                frames, whole = [], False
             if not whole:
                 self.watcher.corrupt()
             spent = time.perf_counter() - started
@@ -96,8 +113,9 @@ class NetworkSource(LiveSource):
                 if pace is not None:
                     self._stopped.wait(pace.wait_s(frame.time))
                     received = time.monotonic()
-                pixels = partial(to_bgr, frame)
-                yield Shot(received_s=received, camera_s=frame.time, decode_s=spent / len(frames), pixels=pixels)
+                yield Shot(
+                    received_s=received, camera_s=frame.time, decode_s=spent / len(frames), picture=frame.picture
+                )
 
     def _packets(
         self, container: InputContainer, stream: VideoStream, backlog: _Backlog | None
@@ -224,32 +242,3 @@ class _Pace:
         if self._offset is None or abs(camera_s + self._offset - now) > 30.0:
             self._offset = now - camera_s
         return max(camera_s + self._offset - now, 0.0)
-
-
-def _decoder(stream: VideoStream, threads: str) -> VideoCodecContext:
-    """A decoder of its own for a stream.
-
-    PyAV ties a container and its streams to each other, so that with each lost connection a decoder and all its
-    pictures would stay in memory until Python's garbage collector comes by. With frame threads, FFmpeg would hold back
-    a picture for each.
-    """
-    import av
-
-    known = stream.codec_context
-    decoder = cast("VideoCodecContext", av.CodecContext.create(known.name, "r"))
-    decoder.extradata = known.extradata
-    if stream.width:
-        decoder.width, decoder.height = stream.width, stream.height
-    decoder.thread_type = threads
-    return decoder
-
-
-def _decoded(decoder: VideoCodecContext, packet: av.Packet[Any]) -> tuple[list[av.VideoFrame], bool]:
-    """The frames that a packet completes, and whether nothing was wrong with it."""
-    import av
-
-    try:
-        frames = decoder.decode(packet)
-    except av.FFmpegError:
-        return [], False
-    return frames, not (packet.is_corrupt or any(frame.is_corrupt for frame in frames))

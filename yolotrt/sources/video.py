@@ -1,4 +1,4 @@
-"""Video files, decoded on the CPU through PyAV (FFmpeg)."""
+"""Video files, through PyAV (FFmpeg); decoded on the CPU or the GPU, see `yolotrt.sources.decoders`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolotrt.errors import MissingExtraError, SourceError
 from yolotrt.sources.base import Source, SourceInfo, Watcher
+from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoded, PictureDecoder
 from yolotrt.sources.pixels import Converter, Orientation
 from yolotrt.types import Frame
 
@@ -69,12 +70,14 @@ class VideoSource(Source):
 
     def chosen(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
         """The frames whose index is wanted. The others are only decoded, since those that follow rest on them."""
-        to_bgr = Converter()
-        with _opened(self._path) as (container, stream):
+        with (
+            _opened(self._path) as (container, stream),
+            contextlib.closing(self._decoder(container, stream)) as decoder,
+        ):
             health = _Health(container, stream)
             first: int | None = None
             count = 0
-            decoded = _decode(container, stream, health, self.watcher)
+            decoded = _decode(container, stream, decoder, health, self.watcher)
             while True:
                 started = time.perf_counter()
                 frame = next(decoded, None)
@@ -86,7 +89,7 @@ class VideoSource(Source):
                 seconds = self._seconds(ticks, first, count)
                 if wanted(count) and self.watcher.wants(count, seconds):
                     yield Frame(
-                        pixels=to_bgr(frame),
+                        picture=frame.picture(),
                         source_id=str(self._path),
                         index=count,
                         timestamp_s=seconds,
@@ -94,6 +97,15 @@ class VideoSource(Source):
                     )
                 count += 1
             self._judge(count, health)
+
+    def _decoder(self, container: InputContainer, stream: VideoStream) -> PictureDecoder:
+        return self.decoders.open(
+            stream,
+            lambda: AvDecoder(stream.codec_context, Converter()),
+            self.watcher.decoder,
+            name=str(self._path),
+            container=container.format.name,
+        )
 
     def _seconds(self, ticks: int | None, first: int | None, index: int) -> float:
         if ticks is None or first is None:  # raw H.264 carries no times at all
@@ -163,8 +175,8 @@ class _Health:
 
 
 def _decode(
-    container: InputContainer, stream: VideoStream, health: _Health, watcher: Watcher
-) -> Iterator[av.VideoFrame]:
+    container: InputContainer, stream: VideoStream, decoder: PictureDecoder, health: _Health, watcher: Watcher
+) -> Iterator[Decoded]:
     import av
 
     packets = container.demux(stream)
@@ -179,8 +191,8 @@ def _decode(
         if packet.size:
             health.saw(packet)
         try:
-            yield from packet.decode()
-        except av.FFmpegError:
+            yield from decoder.decode(packet)
+        except DamagedPacketError:
             health.lost()
             watcher.corrupt()
 

@@ -40,7 +40,7 @@ class WebcamSource(LiveSource):
                 if not capture.grab():
                     raise LostError(f"{self.info.name}: the webcam gives no more pictures")
                 pixels = _retrieving(capture, self.info.name)
-                yield Shot(received_s=time.monotonic(), camera_s=None, pixels=pixels)
+                yield Shot(received_s=time.monotonic(), camera_s=None, picture=pixels)
 
 
 def _retrieving(capture: cv2.VideoCapture, name: str) -> Callable[[], ImageU8]:

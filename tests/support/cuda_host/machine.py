@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tests.support.cuda_host.build import run
 from yolotrt.cuda.kernel_source import KernelSource
-from yolotrt.cuda.machine import DeviceArray, Dim, Kernel, Queue, Recording
+from yolotrt.cuda.machine import DeviceArray, Dim, GpuHandle, Kernel, Queue, Recording
 from yolotrt.errors import CudaError
 
 Step = Callable[[], None]
@@ -128,6 +128,10 @@ class HostMachine:
     def check(self) -> None:
         if self.fails:
             raise CudaError("work on the GPU failed: CUDA_ERROR_LAUNCH_FAILED")
+
+    @property
+    def handle(self) -> GpuHandle:
+        return GpuHandle(index=0, context=0, memory_size=self.memory)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:

@@ -1,0 +1,155 @@
+"""What turns the packets of a video into pictures: PyAV on the CPU, NVDEC on a GPU.
+
+Demuxing is PyAV's for files and streams alike; a decoder is the one part that is exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from yolotrt.types import DeviceImage, ImageU8
+
+if TYPE_CHECKING:
+    import av
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.stream import VideoStream
+
+    from yolotrt.sources.nvdec import Nvdec
+    from yolotrt.sources.pixels import Converter
+
+DecoderChoice = Literal["auto", "nvdec", "pyav"]
+Told = Callable[[str, str], None]
+"""Called with what decodes, `nvdec` or `pyav`, and why nothing better does; empty where that is no question."""
+
+
+class DamagedPacketError(Exception):
+    """A packet that cannot be decoded; those after it may be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """One frame as it leaves a decoder, not yet converted.
+
+    Attributes:
+        pts: presentation time in units of its stream; None where the stream has none.
+        time: `pts` in seconds.
+        damaged: the decoder could not read all of it.
+        picture: makes the picture. To be called before the next packet is decoded, or not at all.
+    """
+
+    pts: int | None
+    time: float | None
+    damaged: bool
+    picture: Callable[[], ImageU8 | DeviceImage]
+
+
+class PictureDecoder(Protocol):
+    """Decodes one stream, in one thread."""
+
+    def decode(self, packet: av.Packet[Any]) -> list[Decoded]:
+        """The frames that a packet completes, in the order they are shown; an empty packet ends the stream.
+
+        Raises DamagedPacketError.
+        """
+
+    def close(self) -> None:
+        """Let go of it. Pictures that were made stay."""
+
+
+class AvDecoder:
+    """PyAV, on the CPU.
+
+    Args:
+        context: what decodes.
+        to_bgr: turns its frames into pictures.
+    """
+
+    def __init__(self, context: VideoCodecContext, to_bgr: Converter) -> None:
+        self._context, self._to_bgr = context, to_bgr
+
+    def decode(self, packet: av.Packet[Any]) -> list[Decoded]:
+        import av
+
+        try:
+            frames = self._context.decode(packet)
+        except av.FFmpegError as e:
+            raise DamagedPacketError(str(e)) from e
+        return [
+            Decoded(
+                pts=frame.pts,
+                time=frame.time,
+                damaged=frame.is_corrupt,
+                picture=partial(self._to_bgr, frame),
+            )
+            for frame in frames
+        ]
+
+    def close(self) -> None:
+        pass  # it goes with its last reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoders:
+    """What the videos of a run are decoded by. `Detector.decoders` gives the best for it.
+
+    Attributes:
+        nvdec: decodes on the GPU what it can; None leaves all to PyAV.
+        why: there is no `nvdec`; empty where nobody would look for one.
+        forced: what NVDEC cannot decode is refused.
+    """
+
+    nvdec: Nvdec | None = None
+    why: str = ""
+    forced: bool = False
+
+    def open(
+        self,
+        stream: VideoStream,
+        on_cpu: Callable[[], AvDecoder],
+        told: Told,
+        *,
+        name: str,
+        container: str,
+        at_once: bool = False,
+    ) -> PictureDecoder:
+        """A decoder for a stream from its first packet on.
+
+        Args:
+            stream: of an open container.
+            on_cpu: makes the decoder that takes over where NVDEC cannot.
+            told: which it is, once that is known, and each time it changes.
+            name: of the source, for messages.
+            container: FFmpeg's name of its format.
+            at_once: pictures are wanted as soon as they are there.
+
+        Raises SourceError, now or with the first packet, for what NVDEC cannot decode where it is `forced`.
+        """
+        if self.nvdec is None:
+            told("pyav", self.why)
+            return on_cpu()
+        from yolotrt.sources.nvdec_stream import NvdecStream
+
+        return NvdecStream(
+            self.nvdec, stream, on_cpu, told, name=name, container=container, at_once=at_once, forced=self.forced
+        )
+
+
+def decoder_of(stream: VideoStream, threads: str) -> VideoCodecContext:
+    """A decoder of PyAV's own for a stream.
+
+    PyAV ties a container and its streams to each other, so that with each lost connection a decoder and all its
+    pictures would stay in memory until Python's garbage collector comes by. With frame threads, FFmpeg would hold back
+    a picture for each.
+    """
+    import av
+
+    known = stream.codec_context
+    decoder = cast("VideoCodecContext", av.CodecContext.create(known.name, "r"))
+    decoder.extradata = known.extradata
+    if stream.width:
+        decoder.width, decoder.height = stream.width, stream.height
+    decoder.thread_type = threads
+    return decoder

@@ -1,0 +1,278 @@
+"""Pictures in the memory of a GPU: a bounded number of NV12 surfaces, and the way to the host for who wants pixels."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotrt.cuda.machine import Machine, Memory
+from yolotrt.errors import CudaError
+from yolotrt.preprocess.surface import Matrix, Surface
+from yolotrt.sources.pixels import Converter
+from yolotrt.types import DeviceImage, ImageU8
+
+if TYPE_CHECKING:
+    import av
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colours:
+    """What the numbers of a stream's pictures mean, as FFmpeg and as the kernels name it.
+
+    Attributes:
+        pix_fmt: FFmpeg's name of the pixel format, 4:2:0 with 8 bits.
+        colorspace, color_range: FFmpeg's numbers of matrix and range.
+        matrix, full_range: the same for `Surface`.
+    """
+
+    pix_fmt: str
+    colorspace: int
+    color_range: int
+    matrix: Matrix
+    full_range: bool
+
+
+class Budget:
+    """Bytes of a GPU's memory that all streams together may take for pictures."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        with self._lock:
+            fits = size <= self._left
+            self._left -= size if fits else 0
+            return fits
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._left += size
+
+
+class SurfacePool:
+    """The surfaces of one stream. Each comes back by itself once nobody holds it any more, in whichever thread.
+
+    They are made when they are needed and used again. One thread takes them.
+    """
+
+    def __init__(self, machine: Machine, *, limit: int, budget: Budget) -> None:
+        """Args:
+        machine: the GPU.
+        limit: surfaces at a time.
+        budget: shared with other streams.
+        """
+        self.machine = machine
+        self._limit, self._budget = limit, budget
+        # Appended to from `__del__`, which may run anywhere, even while a lock is held: a deque needs none.
+        self._idle: deque[Memory] = deque()
+        self._made = 0
+        self._closed = False
+
+    def take(self, size: tuple[int, int]) -> Lease | None:
+        """Room for NV12 of (height, width); None where as many are out as may be, or the GPU's memory is full.
+
+        To be called inside of `Machine.active`.
+        """
+        wanted = size[0] * size[1] * 3 // 2
+        while self._idle:
+            memory = self._idle.pop()
+            if memory.size == wanted:
+                return Lease(self, memory)
+            self._free(memory)  # the size of the pictures has changed
+        if self._made >= self._limit or not self._budget.take(wanted):
+            return None
+        try:
+            memory = self.machine.allocate(wanted)
+        except CudaError:
+            self._budget.give_back(wanted)
+            return None
+        self._made += 1
+        return Lease(self, memory)
+
+    def back(self, memory: Memory) -> None:
+        """A lease ends."""
+        self._idle.append(memory)
+        if self._closed:
+            self._empty()
+
+    def close(self) -> None:
+        """Free what is idle; what is still out is freed when it comes back."""
+        self._closed = True
+        self._empty()
+
+    def _empty(self) -> None:
+        # A GPU that is lost frees nothing any more, and takes all it had with it.
+        with contextlib.suppress(CudaError), self.machine.active():
+            while True:
+                try:
+                    memory = self._idle.popleft()
+                except IndexError:
+                    return
+                self._free(memory)
+
+    def _free(self, memory: Memory) -> None:
+        self._made -= 1
+        self._budget.give_back(memory.size)
+        memory.close()
+
+
+class Lease:
+    """Memory of a pool that is in use."""
+
+    def __init__(self, pool: SurfacePool, memory: Memory) -> None:
+        self._pool, self._memory = pool, memory
+        self.address = memory.address
+
+    def __del__(self) -> None:
+        self._pool.back(self._memory)
+
+
+class Downloads:
+    """NV12 to BGR on the host, as the CPU decoder's pictures are converted. May be shared by threads."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._idle: deque[_Station] = deque()
+        self._closed = False
+
+    def fetch(self, surface: Surface, colours: Colours) -> ImageU8:
+        """BGR `uint8 [H, W, 3]`. Raises CudaError."""
+        with self._machine.active():
+            try:
+                station = self._idle.pop()
+            except IndexError:
+                station = _Station(self._machine)
+            try:
+                return station.fetch(surface, colours)
+            finally:
+                self._idle.append(station)
+                if self._closed:
+                    self.close()
+
+    def close(self) -> None:
+        """Free what is idle. What is fetched afterwards takes longer."""
+        self._closed = True
+        with contextlib.suppress(CudaError), self._machine.active():
+            while True:
+                try:
+                    station = self._idle.popleft()
+                except IndexError:
+                    return
+                station.close()
+
+
+class _Station:
+    """A queue, and pinned memory for one picture."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._queue = machine.queue()
+        self._pinned = machine.pin(256)
+        self._to_bgr = Converter(mirrored=False)
+
+    def fetch(self, surface: Surface, colours: Colours) -> ImageU8:
+        (height, width), pinned = surface.size, self._room(surface.size[0] * surface.size[1] * 3 // 2)
+        chroma = surface.chroma or surface.address + surface.pitch * height
+        self._queue.copy_blocks(pinned.ctypes.data, surface.address, width, height, surface.pitch)
+        self._queue.copy_blocks(pinned.ctypes.data + height * width, chroma, width, height // 2, surface.pitch)
+        self._queue.wait()
+        luma, pairs = np.split(pinned[: height * width * 3 // 2].reshape(height * 3 // 2, width), [height])
+        return self._to_bgr(_frame(luma, pairs, colours))
+
+    def _room(self, size: int) -> npt.NDArray[np.uint8]:
+        if self._pinned.size < size:
+            self._pinned.close()
+            self._pinned = self._machine.pin(size)
+        return self._pinned.array
+
+    def close(self) -> None:
+        self._queue.close()
+        self._pinned.close()
+
+
+def _frame(luma: npt.NDArray[np.uint8], pairs: npt.NDArray[np.uint8], colours: Colours) -> av.VideoFrame:
+    """The frame that the CPU decoder would give: three planes, so that the very same conversion follows."""
+    import av
+
+    height, width = luma.shape
+    frame = av.VideoFrame(width, height, colours.pix_fmt)
+    frame.colorspace, frame.color_range = colours.colorspace, colours.color_range
+    for plane, values in zip(frame.planes, (luma, pairs[:, 0::2], pairs[:, 1::2]), strict=True):
+        rows = np.frombuffer(cast("memoryview", plane), np.uint8)[: plane.line_size * plane.height]
+        rows.reshape(plane.height, plane.line_size)[:, : plane.width] = values
+    return frame
+
+
+class PooledImage:
+    """A decoded picture on the GPU. Its surface is free again once it is on the host, or nobody holds it any more."""
+
+    def __init__(self, lease: Lease, size: tuple[int, int], colours: Colours, pool: SurfacePool, by: Downloads) -> None:
+        """Args:
+        lease: whose memory holds the picture already: NV12, rows without gaps.
+        size: (height, width) in pixels.
+        """
+        self.size = size
+        self._surface: Surface | None = Surface(
+            address=lease.address,
+            size=size,
+            pitch=size[1],
+            format="nv12",
+            matrix=colours.matrix,
+            full_range=colours.full_range,
+            owner=lease,
+        )
+        self._machine, self._colours, self._by = pool.machine, colours, by
+        self._host: ImageU8 | None = None
+        self._lock = threading.Lock()
+
+    def surface(self, machine: Machine) -> Surface | None:
+        return self._surface if machine is self._machine else None
+
+    def on_host(self) -> ImageU8:
+        with self._lock:
+            if self._host is None:
+                assert self._surface is not None
+                self._host = self._by.fetch(self._surface, self._colours)
+                self._surface = None
+            return self._host
+
+    def cropped(self, box: tuple[int, int, int, int]) -> DeviceImage:
+        return _Part(self, box)
+
+
+class _Part:
+    """A part of a picture: the same memory."""
+
+    def __init__(self, whole: DeviceImage, box: tuple[int, int, int, int]) -> None:
+        x1, y1, x2, y2 = self._box = box
+        assert not any(side % 2 for side in box), "chroma has half the resolution"
+        self.size = (y2 - y1, x2 - x1)
+        self._whole = whole
+
+    def surface(self, machine: Machine) -> Surface | None:
+        whole = self._whole.surface(machine)
+        if whole is None:
+            return None
+        x1, y1, _, _ = self._box
+        chroma = whole.chroma or whole.address + whole.pitch * whole.size[0]
+        return dataclasses.replace(
+            whole,
+            address=whole.address + y1 * whole.pitch + x1,
+            chroma=chroma + y1 // 2 * whole.pitch + x1,
+            size=self.size,
+        )
+
+    def on_host(self) -> ImageU8:
+        x1, y1, x2, y2 = self._box
+        return np.ascontiguousarray(self._whole.on_host()[y1:y2, x1:x2])
+
+    def cropped(self, box: tuple[int, int, int, int]) -> DeviceImage:
+        return _Part(self, box)

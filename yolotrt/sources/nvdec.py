@@ -1,0 +1,247 @@
+"""NVDEC through PyNvVideoCodec: whether it can decode here, and one session of it.
+
+Packets come from PyAV. Frames are copied out of the decoder's memory, which it writes the next ones to, into surfaces
+of their own; that copy takes microseconds and stays on the GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from yolotrt.cuda.machine import Machine
+from yolotrt.errors import CudaError, MissingExtraError, UsageError
+from yolotrt.preprocess.surface import Surface
+from yolotrt.sources.decoders import DecoderChoice, Decoders
+from yolotrt.sources.device_images import Budget, Colours, Downloads, PooledImage, SurfacePool
+from yolotrt.sources.nvdec_api import CAPS, DecodedFrame, EnumMember, NvVideoCodec, PyNvDecoder
+from yolotrt.types import DeviceImage, ImageU8
+
+PACKAGE = "PyNvVideoCodec"
+CODECS = {"h264": "H264", "hevc": "HEVC", "av1": "AV1"}
+"""What is decoded: FFmpeg's name, and PyNvVideoCodec's."""
+
+_SHARE = 4  # one part in so many of the GPU's memory may hold pictures
+
+
+class NvdecError(Exception):
+    """NVDEC cannot do it; the text says why, in one line."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Nvdec:
+    """NVDEC of one GPU, for all streams of a run.
+
+    Attributes:
+        api: PyNvVideoCodec.
+        machine: the GPU.
+        limit: pictures of one stream that may be in its memory at a time; more go through the host.
+        budget: bytes for the pictures of all streams.
+    """
+
+    api: NvVideoCodec
+    machine: Machine
+    limit: int
+    budget: Budget
+
+    def codec(self, name: str) -> EnumMember:
+        """PyNvVideoCodec's member for FFmpeg's name of a codec."""
+        found: EnumMember = getattr(self.api.cudaVideoCodec, CODECS[name])
+        return found
+
+    def refusal(self, codec: str, size: tuple[int, int]) -> str:
+        """Why 8-bit 4:2:0 pictures of (height, width) are not decoded; empty if they are."""
+        if codec not in CODECS:
+            return f"the codec is {codec}"
+        try:
+            with self.machine.active():
+                caps = self.api.GetDecoderCaps(gpuid=self.machine.handle.index, codec=self.codec(codec))
+        except Exception as e:  # noqa: BLE001 - exceptions of C++ that share no base class
+            return one_line(e)
+        least_w, least_h, most_w, most_h, blocks = (caps.get(name, 0) for name in CAPS)
+        height, width = size
+        if not most_w or not most_h:
+            return f"this GPU does not decode {codec}"
+        if not (least_w <= width <= most_w and least_h <= height <= most_h):
+            return f"this GPU decodes {codec} from {least_w}x{least_h} to {most_w}x{most_h}, not {width}x{height}"
+        if blocks and -(-width // 16) * -(-height // 16) > blocks:
+            return f"{width}x{height} is more than this GPU decodes of {codec}"
+        return ""
+
+
+def choose(choice: DecoderChoice, machine: Machine | None, *, reason: str, limit: int) -> Decoders:
+    """What decodes the videos of a run.
+
+    Args:
+        choice: `auto` takes NVDEC where it can decode into the memory of the model's GPU, `nvdec` refuses all else.
+        machine: the GPU that runs the model and takes its pictures where they are; None without one.
+        reason: why there is no machine; empty where nobody would look for one.
+        limit: pictures of one stream that may be in the GPU's memory at a time.
+
+    Raises:
+        UsageError: an unknown choice, or `nvdec` where there is none.
+        MissingExtraError: `nvdec` where PyNvVideoCodec is not installed.
+    """
+    if choice not in get_args(DecoderChoice):
+        raise UsageError("option decoder is unknown", got=choice, expected=" | ".join(get_args(DecoderChoice)))
+    if choice == "pyav":
+        return Decoders()
+    if machine is None:
+        if choice == "nvdec":
+            raise UsageError(
+                "NVDEC cannot decode for this model",
+                got=reason or "a model that runs on the CPU",
+                expected="a TensorRT plan with --graphs on an NVIDIA GPU",
+                remedy="Use --decoder auto.",
+            )
+        return Decoders(why=reason)
+    try:
+        api = load_api()
+        budget = Budget(machine.handle.memory_size // _SHARE)
+    except (NvdecError, CudaError) as e:
+        if choice == "nvdec":
+            raise UsageError(f"NVDEC cannot decode here: {e}", remedy="Use --decoder auto.") from e
+        return Decoders(why=str(e))
+    except MissingExtraError:
+        if choice == "nvdec":
+            raise
+        return Decoders(why=f'{PACKAGE} is not installed: pip install "yolotrt[gpu]"')
+    return Decoders(nvdec=Nvdec(api=api, machine=machine, limit=limit, budget=budget), forced=choice == "nvdec")
+
+
+def load_api() -> NvVideoCodec:
+    """PyNvVideoCodec, which needs the NVIDIA driver's video libraries as soon as it is imported.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        NvdecError: it cannot start.
+    """
+    try:
+        module: NvVideoCodec = importlib.import_module(PACKAGE)
+    except ModuleNotFoundError as e:
+        raise MissingExtraError(PACKAGE, "gpu", needed_for="decoding on the GPU") from e
+    except Exception as e:
+        raise NvdecError(f"{PACKAGE} cannot start: {one_line(e)}") from e
+    return module
+
+
+class NvdecSession:
+    """One decoder. Inside, all work is queued in one stream of CUDA; what it hands out is finished."""
+
+    def __init__(
+        self,
+        nvdec: Nvdec,
+        codec: str,
+        colours: Colours,
+        pool: SurfacePool,
+        downloads: Downloads,
+        *,
+        at_once: bool,
+    ) -> None:
+        """Args:
+        nvdec: makes it.
+        codec: FFmpeg's name.
+        colours: of the stream.
+        pool, downloads: for its pictures.
+        at_once: the stream has no B-frames, and each frame is wanted with its packet.
+
+        Raises NvdecError where there can be no further decoder.
+        """
+        self._nvdec, self._colours, self._pool, self._downloads = nvdec, colours, pool, downloads
+        api, machine = nvdec.api, nvdec.machine
+        latency = api.DisplayDecodeLatencyType
+        self._flags = int(api.VideoPacketFlag.ENDOFPICTURE) if at_once else 0
+        self.frames = 0
+        with _translated(), machine.active():
+            self._queue = machine.queue()
+            try:
+                self._decoder: PyNvDecoder | None = api.CreateDecoder(
+                    gpuid=machine.handle.index,
+                    codec=nvdec.codec(codec),
+                    cudacontext=machine.handle.context,
+                    cudastream=self._queue.handle,
+                    usedevicememory=True,
+                    latency=latency.LOW if at_once else latency.NATIVE,
+                )
+            except BaseException:
+                self._queue.close()
+                raise
+
+    def decode(self, address: int, size: int, pts: int) -> Sequence[DecodedFrame]:
+        """The frames that a packet completes. No bytes end the stream.
+
+        Args:
+            address: of its bytes on the host, in Annex B for H.264 and HEVC.
+            size: of them.
+            pts: comes back with its frame.
+
+        Raises NvdecError; the session is of no use then.
+        """
+        assert self._decoder is not None
+        packet = self._nvdec.api.PacketData()
+        packet.bsl_data, packet.bsl, packet.pts, packet.decode_flag = address, size, pts, self._flags
+        with _translated(), self._nvdec.machine.active():
+            frames = self._decoder.Decode(packet)
+            nv12 = int(self._nvdec.api.Pixel_Format.NV12)
+            if any(int(frame.format) != nv12 for frame in frames):
+                raise NvdecError(f"the pictures have become {frames[0].format.name}")
+        self.frames += len(frames)
+        return frames
+
+    def image(self, frame: DecodedFrame) -> ImageU8 | DeviceImage:
+        """A picture that stays as it is; on the host where there is no more room on the GPU.
+
+        To be called before the next `decode`. Raises CudaError.
+        """
+        luma, chroma = frame.cuda()
+        height, width = luma.shape[0], luma.shape[1]
+        with self._nvdec.machine.active():
+            lease = self._pool.take((height, width))
+            if lease is None:
+                self._queue.wait()
+                return self._downloads.fetch(self._surface(frame), self._colours)
+            self._queue.copy_blocks(lease.address, luma.dataptr, width, height, luma.stride[0])
+            chroma_to = lease.address + height * width
+            self._queue.copy_blocks(chroma_to, chroma.dataptr, width, height // 2, chroma.stride[0])
+            self._queue.wait()
+        return PooledImage(lease, (height, width), self._colours, self._pool, self._downloads)
+
+    def close(self) -> None:
+        """End the session. Its pictures stay."""
+        if self._decoder is None:
+            return
+        with contextlib.suppress(CudaError), self._nvdec.machine.active():
+            self._decoder = None
+            self._queue.close()
+
+    def _surface(self, frame: DecodedFrame) -> Surface:
+        luma, chroma = frame.cuda()
+        assert luma.stride[0] == chroma.stride[0]
+        return Surface(
+            address=luma.dataptr,
+            size=(luma.shape[0], luma.shape[1]),
+            pitch=luma.stride[0],
+            format="nv12",
+            chroma=chroma.dataptr,
+            owner=frame,
+        )
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except NvdecError:
+        raise
+    except Exception as e:
+        # Exceptions of C++, some of PyNvVideoCodec's own types and some of Python's, share no base class.
+        raise NvdecError(f"NVDEC failed: {one_line(e)}") from e
+
+
+def one_line(error: Exception) -> str:
+    """The first sentence or so of an error: some go on for pages."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return (first or type(error).__name__)[:200]

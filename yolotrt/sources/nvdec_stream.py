@@ -1,0 +1,232 @@
+"""A stream of packets through NVDEC, as long as it can, and through PyAV from where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from yolotrt.errors import SourceError
+from yolotrt.preprocess.surface import Matrix
+from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoded, PictureDecoder, Told, decoder_of
+from yolotrt.sources.device_images import Colours, Downloads, SurfacePool
+from yolotrt.sources.nvdec import Nvdec, NvdecError, NvdecSession
+from yolotrt.sources.nvdec_api import DecodedFrame
+from yolotrt.sources.pixels import Orientation
+
+if TYPE_CHECKING:
+    import av
+    from av.bitstream import BitStreamFilterContext
+    from av.video.stream import VideoStream
+
+# FFmpeg's numbers of colour matrices; 2 is what no stream names, and BT.601 to FFmpeg.
+_MATRICES: dict[int, Matrix] = {
+    1: "bt709",
+    2: "bt601",
+    4: "fcc",
+    5: "bt601",
+    6: "bt601",
+    7: "smpte240m",
+    9: "bt2020",
+    10: "bt2020",
+}
+_FULL_RANGE = 2
+_FORMATS = {"yuv420p": False, "yuvj420p": True}  # and whether the name alone says full range
+_ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+_START_CODES = (b"\0\0\1", b"\0\0\0\1")
+
+_BLIND = 300  # packets without a key frame; then the stream has none that NVDEC could begin with
+_FAILURES = 3  # sessions in a row that fail
+_KEPT = 64  # packets whose times are remembered: more than a decoder holds back
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """What the first picture of a stream is like, decoded on the CPU: its packets do not say all of it."""
+
+    size: tuple[int, int]
+    colours: Colours | None
+    refusal: str = ""
+
+    @classmethod
+    def at(cls, stream: VideoStream, packet: av.Packet[Any]) -> _Look:
+        """From a key frame's packet."""
+        import av
+
+        decoder = decoder_of(stream, "SLICE")
+        try:
+            frames = [*decoder.decode(packet), *decoder.decode(None)]
+        except av.FFmpegError:
+            frames = []
+        if not frames:
+            return cls(size=(0, 0), colours=None, refusal="its first picture cannot be looked at")
+        frame = frames[0]
+        size, matrix = (frame.height, frame.width), _MATRICES.get(int(frame.colorspace))
+        refusal = ""
+        if frame.format.name not in _FORMATS:
+            refusal = f"the pictures are {frame.format.name}, not 4:2:0 with 8 bits"
+        elif Orientation.of(frame) != Orientation():
+            refusal = "the pictures are to be turned"
+        elif frame.interlaced_frame:
+            refusal = "the pictures are interlaced"
+        elif size[0] % 2 or size[1] % 2:
+            refusal = f"{frame.width}x{frame.height} is an odd size"
+        elif matrix is None:
+            refusal = f"the colour matrix is number {int(frame.colorspace)}"
+        if matrix is None or refusal:
+            return cls(size=size, colours=None, refusal=refusal)
+        colours = Colours(
+            pix_fmt=frame.format.name,
+            colorspace=int(frame.colorspace),
+            color_range=int(frame.color_range),
+            matrix=matrix,
+            full_range=_FORMATS[frame.format.name] or int(frame.color_range) == _FULL_RANGE,
+        )
+        return cls(size=size, colours=colours)
+
+
+class NvdecStream:
+    """A `PictureDecoder` that begins at a key frame and looks at it first, whether NVDEC gives what PyAV would.
+
+    A session that fails is counted like a damaged packet, and another one begins at the next key frame; a key frame
+    that fails again, in a new session, goes to PyAV with all that follows. So does a stream whose session cannot be
+    made, where the driver has no more of them.
+    """
+
+    def __init__(
+        self,
+        nvdec: Nvdec,
+        stream: VideoStream,
+        on_cpu: Callable[[], AvDecoder],
+        told: Told,
+        *,
+        name: str,
+        container: str,
+        at_once: bool,
+        forced: bool,
+    ) -> None:
+        """See `Decoders.open`."""
+        self._nvdec, self._stream, self._on_cpu, self._told = nvdec, stream, on_cpu, told
+        self._name, self._container, self._forced = name, container, forced
+        context = stream.codec_context
+        self._codec = context.codec.canonical_name
+        self._at_once = at_once and not context.has_b_frames
+        self._time_base = stream.time_base
+        self._extradata = bytes(context.extradata or b"")
+        self._filter: BitStreamFilterContext | None = None
+        self._pool = SurfacePool(nvdec.machine, limit=nvdec.limit, budget=nvdec.budget)
+        self._downloads = Downloads(nvdec.machine)
+        self._session: NvdecSession | None = None
+        self._cpu: PictureDecoder | None = None
+        self._is_told = False
+        self._skipped = self._failures = 0
+        # By time: whether an edit list hides the frame.
+        self._hidden: dict[int, bool] = {}
+
+    def decode(self, packet: av.Packet[Any]) -> list[Decoded]:
+        if self._cpu is None and self._session is None:
+            self._begin(packet)
+        if self._cpu is not None:
+            return self._cpu.decode(packet)
+        if self._session is None:
+            return []
+        try:
+            return self._through(self._session, packet)
+        except NvdecError as e:
+            return self._after(e, packet, self._session)
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        self._pool.close()
+        self._downloads.close()
+
+    def _begin(self, packet: av.Packet[Any]) -> None:
+        """Make a session at a key frame, or leave all to PyAV."""
+        if not packet.size:
+            return
+        if self._container == "avi":
+            self._leave("AVI does not say when its pictures are shown")
+            return
+        if not packet.is_keyframe:
+            self._skipped += 1
+            if self._skipped > _BLIND:
+                self._leave("it has no key frames")
+            return
+        look = _Look.at(self._stream, packet)
+        refusal = look.refusal or self._nvdec.refusal(self._codec, look.size)
+        if refusal or look.colours is None:
+            self._leave(refusal)
+            return
+        try:
+            self._session = NvdecSession(
+                self._nvdec, self._codec, look.colours, self._pool, self._downloads, at_once=self._at_once
+            )
+        except NvdecError as e:
+            self._leave(str(e))
+            return
+        self._skipped, self._hidden = 0, {}
+        if not self._is_told:
+            self._is_told = True
+            self._told("nvdec", "")
+
+    def _leave(self, why: str) -> None:
+        """PyAV decodes from here on. Raises SourceError where that is not wanted."""
+        if self._forced:
+            raise SourceError(f"{self._name}: NVDEC cannot decode it: {why}", remedy="Use --decoder auto.")
+        self._cpu = self._on_cpu()
+        self._told("pyav", why)
+
+    def _after(self, error: NvdecError, packet: av.Packet[Any], session: NvdecSession) -> list[Decoded]:
+        """Go on after a session has failed at a packet."""
+        session.close()
+        self._session = None
+        self._failures += 1
+        if packet.is_keyframe and session.frames:
+            return self.decode(packet)  # its pictures may have grown, which needs another session
+        if packet.is_keyframe or self._failures >= _FAILURES:
+            self._leave(str(error))
+            return self.decode(packet)
+        raise DamagedPacketError(str(error)) from error
+
+    def _through(self, session: NvdecSession, packet: av.Packet[Any]) -> list[Decoded]:
+        data = np.frombuffer(self._bytes(packet, is_first=not self._hidden), np.uint8)
+        pts = packet.pts
+        if packet.size:
+            if len(self._hidden) >= _KEPT:
+                self._hidden.pop(next(iter(self._hidden)))
+            self._hidden[-1 if pts is None else pts] = packet.is_discard
+        frames = session.decode(data.ctypes.data if len(data) else 0, len(data), 0 if pts is None else pts)
+        if frames:
+            self._failures = 0
+        found = [self._decoded(session, frame) for frame in frames]
+        return [frame for frame in found if not (frame.pts is not None and self._hidden.get(frame.pts))]
+
+    def _decoded(self, session: NvdecSession, frame: DecodedFrame) -> Decoded:
+        # A time that no packet had is a guess of the decoder's.
+        ticks = frame.getPTS()
+        pts = ticks if ticks in self._hidden else None
+        time = None if pts is None or self._time_base is None else float(pts * self._time_base)
+        return Decoded(pts=pts, time=time, damaged=False, picture=partial(session.image, frame))
+
+    def _bytes(self, packet: av.Packet[Any], *, is_first: bool) -> bytes:
+        """A packet as NVDEC takes it: with start codes, and the parameters of the stream in front of the first one."""
+        import av
+
+        data = bytes(packet)
+        if not data or self._codec not in _ANNEX_B:
+            return data
+        if self._extradata.startswith(_START_CODES):
+            return self._extradata + data if is_first else data
+        if self._filter is None:
+            self._filter = av.BitStreamFilterContext(_ANNEX_B[self._codec], self._stream)
+        copy = av.Packet(data)  # the filter takes what it is given, and PyAV may still need it
+        copy.pts, copy.dts = packet.pts, packet.dts
+        try:
+            return b"".join(map(bytes, self._filter.filter(copy)))
+        except av.FFmpegError as e:
+            raise DamagedPacketError(str(e)) from e
