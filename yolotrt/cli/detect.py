@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from yolotrt.detector import Detector
     from yolotrt.pipeline import Pipeline, RunStatistics, Stream
     from yolotrt.sinks import Outputs
+    from yolotrt.sources import Source
+    from yolotrt.sources.decoders import DecoderChoice
 
 
 @click.command()
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 @click.option("--agnostic", is_flag=True, default=None, help="Let boxes suppress boxes of other classes too.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]")
 @click.option("--backend", help="auto, tensorrt, openvino or onnxruntime.  [default: auto]")
+@click.option("--graphs/--no-graphs", default=None, help="Run a TensorRT plan as CUDA graphs.  [default: no]")
+@click.option(
+    "--decoder", metavar="auto|nvdec|pyav", help="Of videos.  [default: auto, NVDEC with --graphs, else PyAV]"
+)
 @click.option("--strict", is_flag=True, default=None, help="Fail rather than fall back to a slower back-end.")
 @click.option("--save", metavar="DIR", help="Write annotated copies there.")
 @click.option("--jsonl", metavar="FILE|-", help="Write one JSON object per frame; - is standard output.")
@@ -88,9 +94,11 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
             classes=options.classes,
             strict=options.strict,
             trust=options.trust,
+            graphs=options.graphs,
         )
         stack.enter_context(detector)
         click.echo(f"Model: {model}{why}, in {detector.info}", err=True)
+        _choose_decoders(detector, options, [o.source for o in opened])
         made = stack.enter_context(Outputs(outputs, {o.name: o.source for o in opened}))
         streams = detect_streams.make_streams(opened, detector, options, made)
         statistics = _run(detector, streams, made, options, model)
@@ -110,6 +118,15 @@ def _model(named: str | None) -> tuple[str, str]:
     from yolotrt.assets import demo_model
 
     return str(demo_model()), " (the demo model; choose another with --model)"
+
+
+def _choose_decoders(detector: Detector, options: DetectConfig, sources: list[Source]) -> None:
+    """Let the sources use the decoders that are best for the detector, and say which where that is a question."""
+    decoders = detector.decoders(cast("DecoderChoice", options.decoder))
+    for source in sources:
+        source.decoders = decoders
+    if str(decoders) and any(source.info.kind != "pictures" for source in sources):
+        click.echo(f"Videos: decoded by {decoders}", err=True)
 
 
 def _run(detector: Detector, streams: list[Stream], made: Outputs, options: DetectConfig, model: str) -> RunStatistics:
@@ -150,7 +167,14 @@ def _run(detector: Detector, streams: list[Stream], made: Outputs, options: Dete
         click.echo(json.dumps(record, indent=2))
     else:
         several = statuses if len(streams) > 1 or streams[0].source.info.live else ()
-        print_summary(pipeline.statistics, outputs, several, counts_of(streams), to_stderr=options.jsonl == "-")
+        print_summary(
+            pipeline.statistics,
+            outputs,
+            several,
+            counts_of(streams),
+            decoders=[name for status in statuses for name in status.decoders],
+            to_stderr=options.jsonl == "-",
+        )
     if interrupt is not None:
         raise interrupt
     return pipeline.statistics

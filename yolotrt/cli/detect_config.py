@@ -17,6 +17,7 @@ from yolotrt.sinks import JsonLinesOptions, OutputOptions
 from yolotrt.sinks.annotated import AnnotatedOptions
 from yolotrt.sinks.limits import Limit
 from yolotrt.sources.address import with_environment
+from yolotrt.sources.decoders import check_choice
 from yolotrt.sources.live import LiveOptions, Transport
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class DetectConfig:
         model: a file, a bundle, or None for the bundle exported last, else the demo model.
         conf, iou, max_det, agnostic: as in `DetectOptions`.
         classes: class ids or names to keep; None keeps all.
-        device, backend, strict, trust: as in `Detector`.
+        device, backend, graphs, strict, trust: as in `Detector`.
+        decoder: of videos, as in `Detector.decoders`.
         save: folder for annotated copies.
         jsonl: file for one JSON object per frame; `-` is standard output.
         json: print the summary as one JSON object on standard output.
@@ -89,6 +91,8 @@ class DetectConfig:
     agnostic: bool = DetectOptions.agnostic
     device: str = "auto"
     backend: str = "auto"
+    graphs: bool = False
+    decoder: str = "auto"
     strict: bool = False
     trust: bool = False
     save: Path | None = None
@@ -115,6 +119,7 @@ class DetectConfig:
     rtsp_transport: str = LiveOptions.rtsp_transport
 
     def __post_init__(self) -> None:
+        check_choice(self.decoder)
         if self.json and self.jsonl == "-":
             raise UsageError(
                 "--json and --jsonl - both claim standard output", remedy="Give --jsonl a file, or leave one out."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -185,15 +186,24 @@ def _count_lines(counts: Mapping[str, Counts]) -> Iterator[str]:
             yield f"{stream}, zone {zone.name}: {passed}; inside at the end {listed(zone.inside)}"
 
 
+def _counted(names: Sequence[str]) -> str:
+    """`7 x nvdec, pyav (the pictures are interlaced)`."""
+    return ", ".join(f"{n:,} x {name}" if n > 1 else name for name, n in Counter(names).most_common())
+
+
 def print_summary(
     statistics: RunStatistics,
     outputs: list[Path],
     streams: Sequence[StreamStatus] = (),
     counts: Mapping[str, Counts] | None = None,
     *,
+    decoders: Sequence[str] = (),
     to_stderr: bool,
 ) -> None:
-    """The table of one run, of its streams, what was found, and what was written. Latency is the 95th percentile."""
+    """The table of one run, of its streams, what was found, and what was written. Latency is the 95th percentile.
+
+    `decoders` are those of all streams, as `StreamStatus` has them.
+    """
     table = Table(box=SIMPLE, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(justify="right")
@@ -210,6 +220,8 @@ def print_summary(
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    if any(decoder != "pyav" for decoder in decoders):
+        line(f"Decoded by: {_counted(decoders)}")
     if statistics.classes:
         line("Found: " + ", ".join(f"{count:,} {name}" for name, count in statistics.classes.most_common()))
     for text in _count_lines(counts or {}):

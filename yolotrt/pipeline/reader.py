@@ -61,6 +61,9 @@ class StreamReader(Watcher):
     def corrupt(self) -> None:
         self._inlet.record.count(corrupt=1)
 
+    def decoder(self, name: str, why: str) -> None:
+        self._inlet.record.decodes(f"{name} ({why})" if why else name)
+
     def late(self) -> None:
         self._inlet.record.count(read=1, dropped=1)
 

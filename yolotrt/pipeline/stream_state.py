@@ -16,6 +16,7 @@ __all__ = ["LATENCY_BOUNDS_S", "OnState", "StreamRecord", "StreamState", "Stream
 LATENCY_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper ends of the buckets of a latency histogram, in seconds; what is slower falls into a last one."""
 
+_DECODERS = 16  # kept per stream: reasons may differ from file to file
 _RECENT = 512  # latencies that the percentiles are taken from
 
 
@@ -39,6 +40,8 @@ class StreamStatus:
         reconnects: connections that were made again after a first one had given frames.
         corrupt: packets or frames that could not be decoded whole.
         last_error: the newest problem in one line, without credentials; empty if there was none.
+        decoders: what has decoded its videos, `nvdec` or `pyav`, in brackets why not NVDEC where that is a question;
+            each once. A stream of several files may have both.
         frames_per_s: processed, over the last seconds.
         latency_counts: frames by seconds from arrival to written result: one count per bucket of `LATENCY_BOUNDS_S`,
             and a last one for what is slower. Live streams only.
@@ -58,6 +61,7 @@ class StreamStatus:
     reconnects: int = 0
     corrupt: int = 0
     last_error: str = ""
+    decoders: tuple[str, ...] = ()
     frames_per_s: float = 0.0
     latency_counts: tuple[int, ...] = (0,) * (len(LATENCY_BOUNDS_S) + 1)
     latency_sum_s: float = 0.0
@@ -78,6 +82,7 @@ class StreamStatus:
             "state": self.state.value,
             **{name: getattr(self, name) for name in counts},
             "last_error": self.last_error,
+            "decoders": list(self.decoders),
             "latency_ms": {"p50": round(self.latency_p50_s * 1e3, 1), "p95": round(self.latency_p95_s * 1e3, 1)},
         }
 
@@ -105,6 +110,7 @@ class StreamRecord:
             ("read", "processed", "dropped", "skipped", "failed", "waiting", "running", "reconnects", "corrupt"), 0
         )
         self._last_error = ""
+        self._decoders: dict[str, None] = {}
         self._last_frame_s = 0.0
         self._finished: deque[float] = deque(maxlen=64)
         self._latencies: deque[float] = deque(maxlen=_RECENT)
@@ -129,6 +135,12 @@ class StreamRecord:
                 self._latencies.append(latency_s)
                 self._latency_counts[bisect.bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
                 self._latency_sum_s += latency_s
+
+    def decodes(self, decoder: str) -> None:
+        """A decoder has begun with it, or taken over; see `StreamStatus.decoders`."""
+        with self._lock:
+            if len(self._decoders) < _DECODERS:
+                self._decoders[decoder] = None
 
     def settle(self, *, failed: bool) -> None:
         """The run is over: what is still running was dropped, or failed with it."""
@@ -161,6 +173,7 @@ class StreamRecord:
                 name=self.name,
                 state=self._state_at(now),
                 last_error=self._last_error,
+                decoders=tuple(self._decoders),
                 frames_per_s=self._rate(now),
                 latency_counts=tuple(self._latency_counts),
                 latency_sum_s=self._latency_sum_s,

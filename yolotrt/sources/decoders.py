@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
+from yolotrt.errors import UsageError
 from yolotrt.types import DeviceImage, ImageU8
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 DecoderChoice = Literal["auto", "nvdec", "pyav"]
 Told = Callable[[str, str], None]
 """Called with what decodes, `nvdec` or `pyav`, and why nothing better does; empty where that is no question."""
+
+
+def check_choice(choice: str) -> None:
+    """Raise UsageError for an unknown name."""
+    if choice not in get_args(DecoderChoice):
+        raise UsageError("option decoder is unknown", got=choice, expected=" | ".join(get_args(DecoderChoice)))
 
 
 class DamagedPacketError(Exception):
@@ -104,6 +111,12 @@ class Decoders:
     nvdec: Nvdec | None = None
     why: str = ""
     forced: bool = False
+
+    def __str__(self) -> str:
+        """For people: what decodes, and why nothing better does; empty where that is no question."""
+        if self.nvdec is not None:
+            return "NVDEC" if self.forced else "NVDEC, and PyAV for what it cannot decode"
+        return f"PyAV ({self.why})" if self.why else ""
 
     def open(
         self,

@@ -10,12 +10,11 @@ import contextlib
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from yolotrt.cuda.machine import Machine
 from yolotrt.errors import CudaError, MissingExtraError, UsageError
 from yolotrt.preprocess.surface import Surface
-from yolotrt.sources.decoders import DecoderChoice, Decoders
+from yolotrt.sources.decoders import DecoderChoice, Decoders, check_choice
 from yolotrt.sources.device_images import Budget, Colours, Downloads, PooledImage, SurfacePool
 from yolotrt.sources.nvdec_api import CAPS, DecodedFrame, EnumMember, NvVideoCodec, PyNvDecoder
 from yolotrt.types import DeviceImage, ImageU8
@@ -85,8 +84,7 @@ def choose(choice: DecoderChoice, machine: Machine | None, *, reason: str, limit
         UsageError: an unknown choice, or `nvdec` where there is none.
         MissingExtraError: `nvdec` where PyNvVideoCodec is not installed.
     """
-    if choice not in get_args(DecoderChoice):
-        raise UsageError("option decoder is unknown", got=choice, expected=" | ".join(get_args(DecoderChoice)))
+    check_choice(choice)
     if choice == "pyav":
         return Decoders()
     if machine is None:
