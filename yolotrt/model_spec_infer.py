@@ -114,7 +114,9 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
     except FileNotFoundError as e:
         raise ModelError(f"{path}: no such file") from e
-    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as e:
+    except OSError as e:
+        raise ModelError(f"{path}: cannot read the model: {e.strerror or e}") from e
+    except (DecodeError, ValueError, onnx.checker.ValidationError) as e:
         raise ModelError(f"{path}: not a readable ONNX file ({type(e).__name__})") from e
     if not model.graph.node:
         raise ModelError(f"{path}: not an ONNX model", got="a file without a graph")

@@ -77,6 +77,8 @@ def test_the_example_of_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("streams: [{name: gate}]", "stream 1: no url"),
         ("streams: [{url: 0, fps: fast}]", "stream 1: key 'fps' has a value of the wrong type, got 'fast'"),
+        ("streams: [{url: 0, conf: 2}]", "option conf is out of range, got 2"),
+        ("streams: [{url: 0, stride: 0}]", "option stride is out of range, got 0"),
         ("streams: [{url: 0, roi: [0, 0, 1]}]", "no rectangle"),
         ("streams: [{url: 0, roi: [0, 0, 1, x]}]", "no rectangle"),
         ("streams: ['rtsp://me:${NOT_SET_ANYWHERE}@camera']", "the environment variable NOT_SET_ANYWHERE is not set"),
@@ -151,6 +153,10 @@ def test_empty_missing_and_no_text(tmp_path: Path) -> None:
         ({"json": True, "jsonl": "-"}, "both claim standard output"),
         ({"classes": "car,,bus"}, "classes is empty"),
         ({"classes": ""}, "classes is empty"),
+        ({"stride": 0}, "option stride is out of range, got 0"),
+        ({"fps": 0.0}, "option fps is out of range, got 0"),
+        ({"metrics": "here"}, "option metrics is no port, got 'here'"),
+        ({"track": "sort"}, "option track is unknown, got sort"),
     ],
 )
 def test_bad_combinations(given: dict[str, Any], message: str) -> None:

@@ -151,6 +151,9 @@ def test_metrics_and_pictures_of_a_run(running: tuple[subprocess.Popen[str], str
 _WRONG = [
     (["--split", "10"], 2, "option split is neither a time nor a size, got '10'"),
     (["--jsonl-rotate", "often", "--jsonl", "a"], 2, "option jsonl-rotate is neither"),
+    (["--append"], 2, "the file of --jsonl, which is not given"),
+    (["--jsonl-rotate", "1h"], 2, "the file of --jsonl, which is not given"),
+    (["--split", "10m"], 2, "the videos of --save, which is not given"),
     (["--append", "--jsonl", "-"], 2, "--append and --jsonl-rotate need a file"),
     (["--encoder", "h265"], 2, "option encoder is unknown, got h265"),
     (["--coco-like", "a.json"], 2, "--coco-like takes the ids for --coco"),

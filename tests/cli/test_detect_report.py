@@ -41,6 +41,15 @@ def test_many_outputs_are_counted(statistics: RunStatistics, capsys: pytest.Capt
     assert "Written: 1,200 files in out" in capsys.readouterr().out
 
 
+def test_folders_of_crops_are_no_files(
+    statistics: RunStatistics, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("car", "dog"):
+        (tmp_path / name).mkdir()
+    print_summary(statistics, [tmp_path / "car", tmp_path / "dog", Path("a.json")], to_stderr=False)
+    assert f"Written: a.json\nWritten: crops of 2 classes in {tmp_path}\n" in capsys.readouterr().out
+
+
 def test_warnings_are_one_line_and_the_bar_stays_away_from_pipes(capsys: pytest.CaptureFixture[str]) -> None:
     name = "x" * 150
     with display([Stream(ArraysSource([picture(), picture()]))]) as shown:

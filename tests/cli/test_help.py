@@ -70,7 +70,8 @@ def test_help_lists_the_commands() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["dettect"], "dettect"),
+        (["dettect"], "No such command 'dettect'. (Did you mean 'detect'?)"),
+        (["paint"], "paint"),
         (["inspect"], "FILE"),
         (["inspect", "--nope"], "--nope"),
         (["doctor", "surplus"], "surplus"),

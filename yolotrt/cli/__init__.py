@@ -5,6 +5,7 @@ Adding a command: a module here with a click command `command`, and a row in `_C
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 
@@ -27,11 +28,14 @@ _COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature, here and below)
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature, and below)
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
+            near = difflib.get_close_matches(name, _COMMANDS)
+            if near:
+                ctx.fail(f"No such command '{name}'. (Did you mean '{near[0]}'?)")
             return None
         command: click.Command = importlib.import_module(f"yolotrt.cli.{name}").command
         return command

@@ -53,6 +53,11 @@ class StreamConfig:
     jsonl: str | None = None
     counting: CountOptions | None = None
 
+    def __post_init__(self) -> None:
+        StreamOptions(fps=self.fps, stride=1 if self.stride is None else self.stride)
+        if self.conf is not None:
+            DetectOptions(conf=self.conf)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectConfig:
@@ -124,6 +129,23 @@ class DetectConfig:
             raise UsageError(
                 "--json and --jsonl - both claim standard output", remedy="Give --jsonl a file, or leave one out."
             )
+        StreamOptions(fps=self.fps, stride=self.stride)
+        if self.metrics is not None:
+            from yolotrt.metrics import parse_address
+
+            parse_address(self.metrics, option="metrics")
+        if self.track is not None:
+            from yolotrt.tracking.make import check_tracker
+
+            check_tracker(self.track)
+
+    def _refuse_idle_options(self) -> None:
+        """What would do nothing is not what was meant."""
+        places: list[DetectConfig | StreamConfig] = [self, *self.streams]
+        if (self.append or self.jsonl_rotate) and not any(place.jsonl for place in places):
+            raise UsageError("--append and --jsonl-rotate are about the file of --jsonl, which is not given")
+        if self.split and not any(place.save for place in places):
+            raise UsageError("--split is about the videos of --save, which is not given")
 
     @property
     def thresholds(self) -> DetectOptions:
@@ -135,6 +157,7 @@ class DetectConfig:
         """Where results go. Raises UsageError for what makes no sense."""
         split = None if self.split is None else Limit.parse(self.split, option="split")
         rotate = None if self.jsonl_rotate is None else Limit.parse(self.jsonl_rotate, option="jsonl-rotate")
+        self._refuse_idle_options()
         return OutputOptions(
             save=self.save,
             annotated=AnnotatedOptions(encoder=cast("Encoder", self.encoder), split=split),

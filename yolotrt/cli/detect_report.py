@@ -191,6 +191,22 @@ def _counted(names: Sequence[str]) -> str:
     return ", ".join(f"{n:,} x {name}" if n > 1 else name for name, n in Counter(names).most_common())
 
 
+def _written_lines(outputs: Sequence[Path]) -> Iterator[str]:
+    """Files by their names if they are few, else by their folders; of crops only the folders are known."""
+    folders = [path for path in outputs if path.is_dir()]
+    files = [path for path in outputs if path not in folders]
+    if 0 < len(files) <= 3:
+        yield "Written: " + ", ".join(map(str, files))
+    elif files:
+        yield f"Written: {len(files):,} files in {_parents(files)}"
+    if folders:
+        yield f"Written: crops of {len(folders)} class{'es' if len(folders) > 1 else ''} in {_parents(folders)}"
+
+
+def _parents(paths: Sequence[Path]) -> str:
+    return ", ".join(sorted({str(path.parent) for path in paths}))
+
+
 def print_summary(
     statistics: RunStatistics,
     outputs: list[Path],
@@ -226,10 +242,7 @@ def print_summary(
         line("Found: " + ", ".join(f"{count:,} {name}" for name, count in statistics.classes.most_common()))
     for text in _count_lines(counts or {}):
         line(text)
-    if 0 < len(outputs) <= 3:
-        line("Written: " + ", ".join(map(str, outputs)))
-    elif outputs:
-        folders = sorted({str(path.parent) for path in outputs})
-        line(f"Written: {len(outputs):,} files in {', '.join(folders)}")
+    for text in _written_lines(outputs):
+        line(text)
     if statistics.problems:
         line(f"Not read in full: {len(statistics.problems):,} (see the warnings)")

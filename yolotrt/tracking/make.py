@@ -12,6 +12,12 @@ from yolotrt.tracking.base import Tracker, TrackOptions
 _TRACKERS = {"bytetrack": "yolotrt.tracking.bytetrack:ByteTrack"}
 
 
+def check_tracker(name: str) -> None:
+    """Raises UsageError where there is no tracker of that name."""
+    if name not in _TRACKERS:
+        raise UsageError("option track is unknown", got=name, expected=" | ".join(_TRACKERS))
+
+
 def make_tracker(options: TrackOptions, *, fps: float) -> Tracker:
     """A tracker of one stream, which gives about `fps` frames per second.
 
@@ -19,7 +25,6 @@ def make_tracker(options: TrackOptions, *, fps: float) -> Tracker:
         UsageError: there is no tracker of that name.
         MissingExtraError: its package is not installed.
     """
-    if options.tracker not in _TRACKERS:
-        raise UsageError("option track is unknown", got=options.tracker, expected=" | ".join(_TRACKERS))
+    check_tracker(options.tracker)
     module, _, name = _TRACKERS[options.tracker].partition(":")
     return cast("Tracker", getattr(import_module(module), name)(options, fps=fps))
