@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -16,7 +17,7 @@ from tests.support.specs import make_spec
 from tests.support.tiny_models import tiny_yolo
 from tests.support.tiny_quantized import Kind, tiny_quantized
 from yolotrt.errors import ModelError
-from yolotrt.model_spec import BatchRange, Head, LetterboxRule, ModelSpec, TensorSpec
+from yolotrt.model_spec import BatchRange, Head, LetterboxRule, ModelSpec, RawHead, RawLevel, TensorSpec
 from yolotrt.model_spec_infer import METADATA_KEY, infer_spec, load_onnx, read_onnx_spec
 
 ULTRALYTICS = {"task": "detect", "stride": "32", "imgsz": "[640, 640]", "batch": "1", "end2end": "False"}
@@ -181,3 +182,54 @@ def test_what_another_tool_quantized_says_so_whatever_its_metadata_say(tmp_path:
     model = onnx.load(tiny_quantized(tmp_path / "quantized.onnx", kind))
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(full.to_dict())})
     assert read_onnx_spec(model) == dataclasses.replace(full, precision=kind)
+
+
+RAW = RawHead(reg_max=4, levels=(RawLevel(stride=8, boxes="b8", scores="s8"),))
+
+
+def raw_spec(**changes: Any) -> ModelSpec:
+    outputs = tuple(TensorSpec(name=n, dtype="float32", shape=(1, c, 8, 8)) for n, c in (("b8", 16), ("s8", 3)))
+    return dataclasses.replace(make_spec(), **{"head": "raw", "raw": RAW, "outputs": outputs, **changes})
+
+
+def test_a_raw_head_goes_through_json() -> None:
+    spec = raw_spec()
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert "raw" not in make_spec().to_dict()
+    open_sizes = tuple(dataclasses.replace(t, shape=(None, t.shape[1], None, None)) for t in spec.outputs)
+    assert raw_spec(outputs=open_sizes).outputs == open_sizes
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("raw", None, "head raw without levels"),
+        ("head", "anchor_free", "head anchor_free with levels"),
+        ("reg_max", 0, "reg_max: got 0"),
+        ("reg_max", 8, "expected .N, 32, 8, 8"),
+        ("level stride", 16, "output b8: got shape"),
+        ("level stride", 0, "strides"),
+        ("level scores", "s9", "levels of b8, s9, outputs b8, s8"),
+        ("levels", [], "strides"),
+        ("levels", None, "TypeError"),
+    ],
+)
+def test_a_raw_head_that_is_none(key: str, value: Any, why: str) -> None:
+    data = json.loads(json.dumps(raw_spec().to_dict()))
+    if key in data:
+        data[key] = value
+    elif key in data["raw"]:
+        data["raw"][key] = value
+    else:
+        data["raw"]["levels"][0][key.removeprefix("level ")] = value
+    with pytest.raises(ModelError, match=f"not a valid yolotrt model description .*{why}"):
+        ModelSpec.from_dict(data)
+
+
+def test_outputs_of_other_sizes() -> None:
+    outputs = raw_spec().outputs
+    for shape in ((1, 16, 8), (1, 16, 8, 4), (1, 15, 8, 8), ()):
+        with pytest.raises(ValueError, match="output b8"):
+            raw_spec(outputs=(dataclasses.replace(outputs[0], shape=shape), outputs[1]))
+    with pytest.raises(ValueError, match="s8"):
+        raw_spec(outputs=(outputs[0], dataclasses.replace(outputs[1], shape=(1, None, 8, 8))))

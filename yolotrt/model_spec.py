@@ -198,14 +198,17 @@ def _check_raw(raw: RawHead, outputs: Sequence[TensorSpec], imgsz: tuple[int, in
     named = [name for level in raw.levels for name in (level.boxes, level.scores)]
     if sorted(named) != sorted(shapes):
         raise ValueError(f"levels of {', '.join(named)}, outputs {', '.join(shapes)}")
-    classes = shapes[raw.levels[0].scores][1:2]
+    classes = (*shapes[raw.levels[0].scores], None, None)[1:2]
     for level in raw.levels:
         cells = tuple(side // level.stride for side in imgsz)
         for name, channels in ((level.boxes, (4 * raw.reg_max,)), (level.scores, classes)):
             shape = shapes[name]
+            if len(shape) != 4:
+                raise ValueError(f"output {name}: got shape {shape}, expected four dimensions")
             sides = tuple(cell if side is not None else None for side, cell in zip(shape[2:], cells, strict=True))
             if shape[1:] != (*channels, *sides) or None in channels:
-                raise ValueError(f"output {name}: got shape {shape}, expected [N, {channels}, {sides}]")
+                expected = ", ".join(map(str, (*channels, *sides)))
+                raise ValueError(f"output {name}: got shape {shape}, expected (N, {expected})")
 
 
 def _one_of(value: Any, kind: Any) -> Any:

@@ -14,6 +14,7 @@ from yolotrt.model_spec import BatchRange
 
 Target = Literal["auto", "onnx", "tensorrt", "tensorrt-rtx", "openvino"]
 PrecisionChoice = Literal["fp32", "fp16", "fp8", "int8", "auto"]
+HeadChoice = Literal["whole", "raw"]
 T = TypeVar("T")
 
 MAX_SIDE = 16384  # pixels of an input; what is beyond it is a slip of the finger, and would fill any memory
@@ -106,6 +107,9 @@ class ExportOptions:
         calib_few: allow fewer than 64.
         max_drop: how much of FP32's accuracy may be lost, relative, 0..1; None takes 0.001 for fp16, 0.002 for fp8 and
             0.005 else.
+        head: `whole` ends with boxes and scores, as every program expects them; `raw` ends where the convolutions end,
+            and yolotrt decodes the few boxes above the threshold.
+        fp16_input: take pictures in FP16, where the graph makes FP16 of them anyway.
         plan: how TensorRT builds.
         trust: allow an unrestricted unpickling of the weights, which can run any code that they hold.
         force: build everything again, even if nothing has changed.
@@ -124,6 +128,8 @@ class ExportOptions:
     calib_pictures: int = 512
     calib_few: bool = False
     max_drop: float | None = None
+    head: HeadChoice = "whole"
+    fp16_input: bool = False
     plan: PlanOptions = field(default_factory=PlanOptions)
     trust: bool = False
     force: bool = False
@@ -142,6 +148,8 @@ class ExportOptions:
             raise UsageError(
                 "option precision is unknown", got=self.precision, expected=" | ".join(get_args(PrecisionChoice))
             )
+        if self.head not in get_args(HeadChoice):
+            raise UsageError("option head is unknown", got=self.head, expected=" | ".join(get_args(HeadChoice)))
         if not _is_whole(self.calib_pictures) or self.calib_pictures < 1:
             raise UsageError(
                 "option calib_pictures is out of range", got=repr(self.calib_pictures), expected="a whole number"

@@ -11,17 +11,22 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from tests.support.cuda_host.engine import OnnxEngine, at
 from tests.support.cuda_host.machine import HostMachine
+from tests.support.tiny_heads import TinyHead, tiny_head
 from tests.support.tiny_models import BLUE, GREEN, RED, tiny_yolo
 from yolotrt import Detector, assets
 from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner
 from yolotrt.backends.cuda_lane import Lane, graph_sizes
 from yolotrt.detections import Detections
 from yolotrt.errors import BackendError, CudaError, ModelError, NonFiniteOutputError, SourceError, UsageError
+from yolotrt.export.graph import Graph
+from yolotrt.export.head_surgery import cut_head
 from yolotrt.model_spec import BatchRange
+from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.surface import DevicePicture, Surface
 from yolotrt.types import ImageU8
@@ -408,3 +413,26 @@ def test_the_demo_model_gives_the_boxes_of_the_cpu() -> None:
     assert sum(len(d) for d in wanted) > 5
     assert_same(runner(pictures, DetectOptions()), wanted)  # type: ignore[arg-type]
     runner.close()
+
+
+@pytest.mark.parametrize("head", [TinyHead(batch=None), TinyHead(batch=None, reg_max=16, strides=(8, 16, 32), nc=5)])
+def test_a_raw_head(head: TinyHead, tmp_path: Path) -> None:
+    """Two outputs per level, of which the decode kernels read all; in batches of several sizes."""
+    model = tiny_head(head)
+    cut = cut_head(model, read_onnx_spec(model))
+    path, whole = tmp_path / "raw.onnx", tmp_path / "whole.onnx"
+    path.write_bytes(Graph(model=cut.model, spec=cut.spec).serialized())
+    onnx.save(model, whole)
+    made = Bench(path)
+    options = DetectOptions(conf=0.9, iou=0.3)
+    wanted = made.wanted(PICTURES, options)
+    assert sum(len(d) for d in wanted) > 10
+    assert_same(made.runner(PICTURES, options), wanted)
+    every = dataclasses.replace(options, multi_label=True)
+    assert_same(made.runner(PICTURES[:3], every), made.wanted(PICTURES[:3], every))
+    made.close()
+    with Detector(whole, backend="onnxruntime", options=options) as detector:
+        for a, b in zip(detector(PICTURES), wanted, strict=True):
+            np.testing.assert_array_equal(a.class_id, b.class_id)
+            np.testing.assert_allclose(a.xyxy, b.xyxy, atol=0.02)
+            np.testing.assert_allclose(a.confidence, b.confidence, atol=1e-5)

@@ -51,7 +51,7 @@ class TinyHead:
 
 
 def tiny_head(head: TinyHead) -> onnx.ModelProto:
-    """A whole model: the mean colour of each cell, a convolution per output, the head."""
+    """A whole model: a convolution, the mean of each cell, a convolution per output, the head."""
     rng = np.random.default_rng(head.seed)
     nodes, constants, pairs = [], [], []
     kind = TensorProto.FLOAT16 if head.half else TensorProto.FLOAT
@@ -59,9 +59,12 @@ def tiny_head(head: TinyHead) -> onnx.ModelProto:
     if head.half:
         nodes.append(helper.make_node("Cast", ["images"], ["picture"], to=kind))
         image = "picture"
+    stem = rng.normal(0, 0.3, (3, 3, 3, 3)).astype(np.float16 if head.half else np.float32)
+    constants.append(numpy_helper.from_array(stem, "stem_w"))
+    nodes.append(helper.make_node("Conv", [image, "stem_w"], ["stem"], pads=[1, 1, 1, 1]))
     for stride in head.strides:
         cell = f"cell_{stride}"
-        nodes.append(helper.make_node("AveragePool", [image], [cell], kernel_shape=[stride] * 2, strides=[stride] * 2))
+        nodes.append(helper.make_node("AveragePool", ["stem"], [cell], kernel_shape=[stride] * 2, strides=[stride] * 2))
         pair = {"box": 4 * head.reg_max, "class": head.nc}
         for what in sorted(pair, reverse=head.scores_first):
             name = f"{what}_conv_{stride}"

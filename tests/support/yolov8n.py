@@ -6,14 +6,16 @@ import warnings
 from pathlib import Path
 
 
-def export_yolov8n(folder: Path, *, imgsz: int = 320) -> Path:
-    """Write `folder/yolov8n.onnx` and return it."""
+def export_yolov8n(folder: Path, *, imgsz: int = 320, config: str = "yolov8n", dynamic: bool = False) -> Path:
+    """Write `folder/yolov8n.onnx`, or that of another configuration, and return it."""
     from ultralytics import YOLO
 
-    weights = folder / "yolov8n.pt"
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / f"{config}.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = YOLO("yolov8n.yaml", verbose=False)
+        model = YOLO(f"{config}.yaml", verbose=False)
         # The exporter writes beside the weights it came from: give it some in our folder.
         model.save(weights)
-        return Path(YOLO(weights, verbose=False).export(format="onnx", imgsz=imgsz, verbose=False)).resolve()
+        made = YOLO(weights, verbose=False).export(format="onnx", imgsz=imgsz, dynamic=dynamic, verbose=False)
+        return Path(made).resolve()

@@ -57,6 +57,8 @@ _PLAN_FLAGS = {
 @click.option("--output", metavar="DIR", help="Folder of the bundle.  [default: NAME-PRECISION]")
 @click.option("--images", metavar="PATH", help="Pictures for the checks and for FP16.  [default: samples of yolotrt]")
 @click.option("--opset", metavar="N", help="ONNX operator set.")
+@click.option("--head", metavar="whole|raw", help="raw: yolotrt decodes the boxes, not the graph.  [default: whole]")
+@click.option("--fp16-input", is_flag=True, default=None, help="Take pictures in FP16.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Read these options from a YAML file.")
 @click.option("--workspace", metavar="MIB", help="TensorRT: limit for scratch memory while building.")
 @click.option("--opt-level", metavar="0..5", help="TensorRT: optimization level.")

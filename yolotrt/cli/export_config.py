@@ -176,6 +176,8 @@ _FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "calib_pictures": _number,
     "calib_few": _flag,
     "max_drop": _share,
+    "head": _text,
+    "fp16_input": _flag,
     "trust": _flag,
     "force": _flag,
 }

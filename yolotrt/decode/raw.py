@@ -11,13 +11,15 @@ to the last bit. No library's `exp` can promise that.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from yolotrt.model_spec import RawHead
+from yolotrt.model_spec import RawHead, TensorSpec
 from yolotrt.types import RawOutputs
 
 Float32Array = npt.NDArray[np.float32]
@@ -72,7 +74,18 @@ def raw_candidates(outputs: RawOutputs, index: int, *, conf: float, every_class:
     return _boxes(values, middles, raw.reg_max), confidence, class_id
 
 
-def whole_head(arrays: dict[str, npt.NDArray[Any]], raw: RawHead) -> Float32Array:
+def as_anchor_free(outputs: RawOutputs) -> RawOutputs:
+    """The outputs of a `raw` head as an `anchor_free` one would give them; those of any other head as they are."""
+    spec = outputs.spec
+    if spec.raw is None:
+        return outputs
+    array = whole_head(outputs.arrays, spec.raw)
+    tensor = TensorSpec(name="output0", dtype="float32", shape=array.shape)
+    spec = dataclasses.replace(spec, head="anchor_free", raw=None, outputs=(tensor,))
+    return RawOutputs(arrays={tensor.name: array}, spec=spec)
+
+
+def whole_head(arrays: Mapping[str, npt.NDArray[Any]], raw: RawHead) -> Float32Array:
     """All boxes of a `raw` head as an `anchor_free` one gives them: `[N, 4 + nc, A]`, in the precision of float32."""
     parts = []
     for level in raw.levels:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from yolotrt.decode import decode
 from yolotrt.decode.nms_cpu import pairwise_iou
+from yolotrt.decode.raw import as_anchor_free
 from yolotrt.detections import Detections
 from yolotrt.errors import ExportError
 from yolotrt.model_spec import ModelSpec
@@ -147,7 +148,8 @@ def compare(
     """
     raw: npt.NDArray[np.float64] = np.zeros(4)
     matches: list[npt.NDArray[np.float64]] = []
-    for a, b, placed in zip(reference, other, geometries, strict=True):
+    for one, two, placed in zip(reference, other, geometries, strict=True):
+        a, b = as_anchor_free(one), as_anchor_free(two)
         if a.first.shape != b.first.shape:
             raise ExportError("the output changed its shape", got=b.first.shape, expected=a.first.shape)
         raw = np.maximum(raw, _raw_errors(a, b))

@@ -61,6 +61,7 @@ def compute_digests(
         "names": options.names,
         "opset": options.opset,
         "precision": precision,
+        "edges": [options.head, options.fp16_input],
         "evidence": evidence,
         "pictures": [_content(p) for p in pictures],
         "tools": {

@@ -57,9 +57,16 @@ def choose_goal(options: ExportOptions, source: Source, given: ModelSpec | None)
             got=f"--target {options.target}",
             remedy="Leave them out, or use --target tensorrt or tensorrt-rtx.",
         )
+    if given is not None and given.head == "raw":
+        raise UsageError(
+            f"{source.path}: its head is raw, which cannot be exported again",
+            remedy="Give the weights or the ONNX file that it came from.",
+        )
     precision: PrecisionChoice = options.precision or ("fp16" if flavour else "fp32")
     if given is not None and given.precision != "fp32":
         precision = _as_it_is(options, source, given.precision)
+    if options.fp16_input and precision == "fp32":
+        raise UsageError("option fp16_input is for graphs in FP16", got="precision fp32", expected="--fp16")
     kinds = _kinds(precision, given, flavour)
     _check_data(options, precision, kinds)
     untried: tuple[str, ...] = ()

@@ -46,7 +46,8 @@ def check_openvino(path: Path, spec: ModelSpec, pictures: Sequence[Path], stage:
             info, output = backend.info, backend.infer(batch)
     except BackendError as e:
         raise ExportError(f"the model does not run in OpenVINO ({e})") from e
-    reference = RawOutputs(arrays={spec.outputs[0].name: runner(batch.images)[0]}, spec=spec)
+    arrays = dict(zip(runner.output_names, runner(batch.images), strict=True))
+    reference = RawOutputs(arrays=arrays, spec=spec)
     found = compare([reference], [output], [batch.geometries])
     tolerance = _TOLERANCES[spec.precision]
     found.check(tolerance, what="OpenVINO computes something else than ONNX Runtime", remedy="Report the model.")

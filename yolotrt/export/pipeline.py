@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from yolotrt import files
 from yolotrt._version import __version__
 from yolotrt.errors import AccuracyError, UsageError
+from yolotrt.export import edges
 from yolotrt.export.bundle import BundlePaths, commit, is_intact, read_older, staging
 from yolotrt.export.digests import Digests, compute_digests
 from yolotrt.export.goal import Goal, choose_goal
@@ -237,17 +238,25 @@ def _make_graph(
         check(traced, stage)
     with log.stage("onnxsim") as stage:
         graph = simplify(traced, origin, stage)
+        edges.check_edges(graph, options)
     with log.stage("comparison") as stage:
         reference = Reference.of(origin, graph.spec, pictures, stage)
         graph = compare_with_origin(graph, reference, stage)
     with log.stage("precision") as stage:
         lowered = lower_precision(graph, reference, goal.precision, pictures, stage)
     if evidence is None:
-        return lowered, None
+        return _trim(lowered, options, reference, log), None
     from yolotrt.export.gate.stage import prove_precision
 
     proven = prove_precision(graph, lowered, goal, options, evidence, log)
-    return proven.graph, proven
+    return _trim(proven.graph, options, reference, log), proven
+
+
+def _trim(graph: Graph, options: ExportOptions, reference: Reference, log: StageLog) -> Graph:
+    if options.head == "whole" and not options.fp16_input:
+        return graph
+    with log.stage("edges") as stage:
+        return edges.trim_edges(graph, options, reference, stage)
 
 
 def _write_report(proven: ProvenGraph, source: Source, folder: Path, paths: BundlePaths, log: StageLog) -> FileRecord:

@@ -72,6 +72,9 @@ def _size(count: int) -> str:
 
 def _spec_rows(spec: ModelSpec) -> Iterable[tuple[str, str]]:
     yield "Task", f"{spec.task}, head {spec.head}"
+    if spec.raw is not None:
+        strides = ", ".join(str(level.stride) for level in spec.raw.levels)
+        yield "Raw head", f"levels of stride {strides}, {spec.raw.reg_max} numbers per side of a box"
     names = ", ".join(spec.names[:_MAX_NAMES]) + (", ..." if len(spec.names) > _MAX_NAMES else "")
     yield "Classes", f"{len(spec.names)}: {names}" if spec.names else "not named"
     size = "height and width may vary, " if spec.is_dynamic_size else ""
