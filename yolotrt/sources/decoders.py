@@ -126,6 +126,7 @@ class Decoders:
         *,
         name: str,
         container: str,
+        turned: bool = False,
         at_once: bool = False,
     ) -> PictureDecoder:
         """A decoder for a stream from its first packet on.
@@ -136,6 +137,7 @@ class Decoders:
             told: which it is, once that is known, and each time it changes.
             name: of the source, for messages.
             container: FFmpeg's name of its format.
+            turned: its pictures are shown otherwise than they are stored.
             at_once: pictures are wanted as soon as they are there.
 
         Raises SourceError, now or with the first packet, for what NVDEC cannot decode where it is `forced`.
@@ -145,8 +147,11 @@ class Decoders:
             return on_cpu()
         from yolotrt.sources.nvdec_stream import NvdecStream
 
+        refusal = "the pictures are to be turned" if turned else ""
+        if container == "avi":
+            refusal = "AVI does not say when its pictures are shown"
         return NvdecStream(
-            self.nvdec, stream, on_cpu, told, name=name, container=container, at_once=at_once, forced=self.forced
+            self.nvdec, stream, on_cpu, told, name=name, refusal=refusal, at_once=at_once, forced=self.forced
         )
 
 

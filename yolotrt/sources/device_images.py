@@ -189,8 +189,8 @@ class _Station:
 
     def _room(self, size: int) -> npt.NDArray[np.uint8]:
         if self._pinned.size < size:
-            self._pinned.close()
-            self._pinned = self._machine.pin(size)
+            before, self._pinned = self._pinned, self._machine.pin(size)
+            before.close()
         return self._pinned.array
 
     def close(self) -> None:

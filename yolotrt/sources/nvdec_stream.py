@@ -58,7 +58,8 @@ class _Look:
 
         decoder = decoder_of(stream, "SLICE")
         try:
-            frames = [*decoder.decode(packet), *decoder.decode(None)]
+            # A copy, since an edit list may hide the picture.
+            frames = [*decoder.decode(av.Packet(bytes(packet))), *decoder.decode(None)]
         except av.FFmpegError:
             frames = []
         if not frames:
@@ -104,13 +105,13 @@ class NvdecStream:
         told: Told,
         *,
         name: str,
-        container: str,
+        refusal: str,
         at_once: bool,
         forced: bool,
     ) -> None:
-        """See `Decoders.open`."""
+        """See `Decoders.open`; `refusal` is why the stream is none for NVDEC, as far as its container tells."""
         self._nvdec, self._stream, self._on_cpu, self._told = nvdec, stream, on_cpu, told
-        self._name, self._container, self._forced = name, container, forced
+        self._name, self._refusal, self._forced = name, refusal, forced
         context = stream.codec_context
         self._codec = context.codec.canonical_name
         self._at_once = at_once and not context.has_b_frames
@@ -149,8 +150,8 @@ class NvdecStream:
         """Make a session at a key frame, or leave all to PyAV."""
         if not packet.size:
             return
-        if self._container == "avi":
-            self._leave("AVI does not say when its pictures are shown")
+        if self._refusal:
+            self._leave(self._refusal)
             return
         if not packet.is_keyframe:
             self._skipped += 1

@@ -48,6 +48,7 @@ class VideoSource(Source):
         self._path = path
         with _opened(path) as (container, stream):
             rotated = _probe_orientation(container, stream)
+            self._is_turned = rotated != Orientation()
             height, width = stream.height, stream.width
             frames, rate = _frames_and_rate(container, stream)
             super().__init__(
@@ -105,6 +106,7 @@ class VideoSource(Source):
             self.watcher.decoder,
             name=str(self._path),
             container=container.format.name,
+            turned=self._is_turned,
         )
 
     def _seconds(self, ticks: int | None, first: int | None, index: int) -> float:

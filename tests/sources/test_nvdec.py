@@ -1,0 +1,493 @@
+"""Videos through NVDEC's interface, in host memory: the pictures and times of PyAV, and what NVDEC cannot decode."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+import pytest
+
+from tests.support.cuda_host.engine import at
+from tests.support.cuda_host.machine import HostMachine
+from tests.support.host_nvdec import HostNvdec, PixelFormat
+from tests.support.media import cut, moving_box, picture, write_video
+from yolotrt.errors import CudaError, MissingExtraError, SourceError, UsageError
+from yolotrt.sources import Source, VideoSource, Watcher
+from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoders
+from yolotrt.sources.device_images import Budget, PooledImage
+from yolotrt.sources.nvdec import Nvdec, choose
+from yolotrt.sources.nvdec_api import NvVideoCodec
+from yolotrt.sources.pixels import Converter
+from yolotrt.types import Frame, ImageU8
+
+X265 = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
+X264 = {"bf": "2", "g": "12"}
+
+
+class Told(Watcher):
+    def __init__(self, wanted: Callable[[int], bool] = lambda _: True) -> None:
+        self.decoders: list[tuple[str, str]] = []
+        self.corrupted = 0
+        self._wanted = wanted
+
+    def decoder(self, name: str, why: str) -> None:
+        self.decoders.append((name, why))
+
+    def corrupt(self) -> None:
+        self.corrupted += 1
+
+    def wants(self, index: int, timestamp_s: float) -> bool:
+        return self._wanted(index)
+
+
+class Bench:
+    """A GPU in host memory, with NVDEC."""
+
+    def __init__(self, *, limit: int = 1000, budget: int = 2**30) -> None:
+        self.machine, self.api, self.told = HostMachine(), HostNvdec(), Told()
+        self.limit, self.budget = limit, budget
+        self.problems: list[SourceError] = []
+
+    @property
+    def nvdec(self) -> Nvdec:
+        return Nvdec(
+            api=cast("NvVideoCodec", self.api), machine=self.machine, limit=self.limit, budget=Budget(self.budget)
+        )
+
+    def source(self, path: Path, *, forced: bool = False) -> Source:
+        source = VideoSource(path)
+        source.decoders = Decoders(nvdec=self.nvdec, forced=forced)
+        source.watcher, source.on_problem = self.told, self.problems.append
+        return source
+
+    def frames(self, path: Path) -> list[Frame]:
+        return list(self.source(path))
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    gc.collect()
+    assert made.machine.open == 0, "something was left open"
+
+
+def by_pyav(path: Path) -> list[Frame]:
+    source = VideoSource(path)
+    source.on_problem = lambda _: None
+    return list(source)
+
+
+def noise(count: int, size: tuple[int, int] = (96, 130), seed: int = 0) -> list[ImageU8]:
+    rng = np.random.default_rng(seed)
+    return [np.kron(rng.integers(0, 256, (6, 10, 3), np.uint8), np.ones((16, 13, 1), np.uint8)) for _ in range(count)]
+
+
+def assert_same(got: list[Frame], wanted: list[Frame]) -> None:
+    assert [(f.index, f.timestamp_s, f.size, f.source_id) for f in got] == [
+        (f.index, f.timestamp_s, f.size, f.source_id) for f in wanted
+    ]
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_array_equal(a.pixels, b.pixels)
+
+
+def on_gpu(frames: list[Frame]) -> list[bool]:
+    return [isinstance(f.picture, PooledImage) for f in frames]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "encoder"),
+    [
+        (".mp4", "libx264", X264),
+        (".mkv", "libx264", X264),
+        (".flv", "libx264", X264),
+        (".ts", "libx264", X264),
+        (".h264", "libx264", {"bf": "0"}),
+        (".mp4", "libx265", X265),
+        (".mkv", "libx265", X265),
+        (".ts", "libx265", X265),
+        (".mkv", "libsvtav1", {"preset": "10"}),
+        (".mp4", "libsvtav1", {"preset": "10"}),
+    ],
+)
+def test_frames_are_those_of_pyav(
+    bench: Bench, tmp_path: Path, suffix: str, codec: str, encoder: dict[str, str]
+) -> None:
+    path = write_video(tmp_path / f"a{suffix}", noise(30), codec=codec, encoder=encoder)
+    frames = bench.frames(path)
+    assert bench.told.decoders == [("nvdec", "")]
+    assert all(on_gpu(frames))
+    assert_same(frames, by_pyav(path))
+    assert not bench.problems
+    assert bench.told.corrupted == 0
+    for frame in frames:
+        assert frame.pixels.flags.c_contiguous
+        assert frame.pixels.flags.writeable
+        assert frame.pixels is frame.pixels, "fetched once"
+    assert sum(f.decode_s for f in frames) > 0
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_variable_frame_rate(bench: Bench, tmp_path: Path, suffix: str) -> None:
+    ticks = [0, 40, 100, 110, 500, 520, 1000, 1001, 1400, 1440]
+    path = write_video(tmp_path / f"vfr{suffix}", noise(len(ticks)), ticks=ticks, encoder=X264)
+    assert_same(bench.frames(path), by_pyav(path))
+
+
+def test_ntsc_times(bench: Bench, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", noise(10), fps=Fraction(30000, 1001))
+    assert [f.timestamp_s for f in bench.frames(path)] == pytest.approx([i * 1001 / 30000 for i in range(10)], abs=1e-9)
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize(("number", "matrix"), [(1, "bt709"), (5, "bt601"), (7, "smpte240m"), (9, "bt2020")])
+def test_matrix_and_range_are_those_of_the_stream(
+    bench: Bench, tmp_path: Path, number: int, matrix: str, full_range: bool
+) -> None:
+    path = write_video(tmp_path / "a.mp4", noise(3), colorspace=number, full_range=full_range)
+    frames = bench.frames(path)
+    surface = cast("PooledImage", frames[0].picture).surface(bench.machine)
+    assert surface is not None
+    assert (surface.matrix, surface.full_range, surface.format) == (matrix, full_range, "nv12")
+    assert surface.size == (96, 130)
+    assert_same(frames, by_pyav(path))
+
+
+def test_a_stream_that_names_no_matrix_is_bt601(bench: Bench, tmp_path: Path) -> None:
+    frames = bench.frames(write_video(tmp_path / "a.mp4", noise(1)))
+    surface = cast("PooledImage", frames[0].picture).surface(bench.machine)
+    assert surface is not None
+    assert (surface.matrix, surface.full_range) == ("bt601", False)
+
+
+def interlaced(path: Path) -> Path:
+    return write_video(path, noise(4), encoder={"flags": "+ilme+ildct", "x264-params": "tff=1"})
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda p: write_video(p / "a.mp4", noise(4), rotation=90), "the pictures are to be turned"),
+        (lambda p: write_video(p / "a.mp4", noise(4), mirrored=True), "the pictures are to be turned"),
+        (lambda p: write_video(p / "a.mp4", noise(4), pix_fmt="yuv420p10le"), "yuv420p10le, not 4:2:0 with 8 bits"),
+        (lambda p: write_video(p / "a.mp4", noise(4), pix_fmt="yuv444p"), "yuv444p, not 4:2:0 with 8 bits"),
+        (lambda p: interlaced(p / "a.mp4"), "the pictures are interlaced"),
+        (lambda p: write_video(p / "a.avi", noise(4), encoder=X264), "AVI does not say when its pictures are shown"),
+        (lambda p: write_video(p / "a.mp4", noise(4), codec="mpeg4"), "the codec is mpeg4"),
+        (lambda p: write_video(p / "a.mkv", noise(4), codec="libvpx-vp9"), "the codec is vp9"),
+    ],
+)
+def test_what_pyav_decodes_instead(bench: Bench, tmp_path: Path, make: Callable[[Path], Path], why: str) -> None:
+    path = make(tmp_path)
+    frames = bench.frames(path)
+    [(name, said)] = bench.told.decoders
+    assert name == "pyav"
+    assert why in said
+    assert not any(on_gpu(frames))
+    assert_same(frames, by_pyav(path))
+    with pytest.raises(SourceError, match=f"a.*: NVDEC cannot decode it: .*{why}.*--decoder auto"):
+        list(bench.source(path, forced=True))
+
+
+def test_an_odd_size(bench: Bench, tmp_path: Path) -> None:
+    images = [image[:95, :129] for image in noise(4)]
+    path = write_video(tmp_path / "a.mkv", images, codec="libsvtav1", encoder={"preset": "10"})
+    assert_same(bench.frames(path), by_pyav(path))
+    assert bench.told.decoders == [("pyav", "129x95 is an odd size")]
+
+
+@pytest.mark.parametrize(
+    ("caps", "why"),
+    [
+        ({"width_max": 0, "height_max": 0}, "this GPU does not decode h264"),
+        ({"width_max": 120}, "this GPU decodes h264 from 16x16 to 120x4096, not 130x96"),
+        ({"height_min": 100}, "not 130x96"),
+        ({"mb_num_max": 53}, "130x96 is more than this GPU decodes of h264"),
+    ],
+)
+def test_what_the_gpu_does_not_decode(bench: Bench, tmp_path: Path, caps: dict[str, int], why: str) -> None:
+    bench.api.caps |= caps
+    path = write_video(tmp_path / "a.mp4", noise(4))
+    assert_same(bench.frames(path), by_pyav(path))
+    assert bench.told.decoders[0][0] == "pyav"
+    assert why in bench.told.decoders[0][1]
+
+
+def test_frames_hidden_by_an_edit_list(bench: Bench, tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mp4", noise(24), encoder={"g": "12", "bf": "2"})
+    path = tmp_path / "a.mp4"
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is None or packet.pts is None or not packet.duration:
+                continue
+            shift = 5 * packet.duration
+            packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+            target.mux(packet)
+    wanted = by_pyav(path)
+    assert len(wanted) == 19, "the edit list hides frames"
+    assert_same(bench.frames(path), wanted)
+    assert bench.told.decoders == [("nvdec", "")]
+
+
+def test_a_file_that_is_cut_short(bench: Bench, tmp_path: Path) -> None:
+    path = cut(write_video(tmp_path / "a.ts", noise(60), encoder={"g": "10"}), 0.6)
+    frames, wanted = bench.frames(path), by_pyav(path)
+    # Of the last picture a part is there; what the rest looks like is up to each decoder.
+    assert [f.timestamp_s for f in frames] == [f.timestamp_s for f in wanted]
+    assert_same(frames[:-1], wanted[:-1])
+    assert len(frames) > 30
+
+
+def test_frames_that_nobody_wants_stay_where_they_are(bench: Bench, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", noise(30))
+    bench.told = Told(lambda index: index % 10 == 3)
+    taken = []
+    allocate = bench.machine.allocate
+    bench.machine.allocate = lambda size: taken.append(size) or allocate(size)  # type: ignore[method-assign,func-returns-value]
+    frames = bench.frames(path)
+    assert [f.index for f in frames] == [3, 13, 23]
+    assert len(taken) == 3
+    assert_same(frames, [by_pyav(path)[i] for i in (3, 13, 23)])
+
+
+def test_surfaces_are_used_again(bench: Bench, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", noise(30))
+    addresses = set()
+    for frame in bench.source(path):
+        surface = cast("PooledImage", frame.picture).surface(bench.machine)
+        assert surface is not None
+        addresses.add(surface.address)
+        del surface
+    assert len(addresses) <= 2
+
+
+def test_as_many_surfaces_as_may_be(tmp_path: Path) -> None:
+    bench = Bench(limit=5)
+    path = write_video(tmp_path / "a.mp4", noise(20))
+    frames = bench.frames(path)
+    assert on_gpu(frames) == [True] * 5 + [False] * 15
+    assert_same(frames, by_pyav(path))
+    del frames
+    assert all(on_gpu([frame for frame in bench.source(path) if frame.index % 3 == 0][:5]))
+    gc.collect()
+    assert bench.machine.open == 0
+
+
+def test_the_memory_of_all_streams_together(tmp_path: Path) -> None:
+    size = 96 * 130 * 3 // 2
+    bench = Bench(budget=4 * size)
+    path = write_video(tmp_path / "a.mp4", noise(8))
+    nvdec = bench.nvdec
+    both = []
+    for _ in range(2):
+        source = bench.source(path)
+        source.decoders = Decoders(nvdec=nvdec)
+        both.append(list(source))
+    assert [sum(on_gpu(frames)) for frames in both] == [4, 0]
+    both.clear()
+    source = bench.source(path)
+    source.decoders = Decoders(nvdec=nvdec)
+    assert sum(on_gpu(list(source))) == 4, "what was taken came back"
+    allocate = bench.machine.allocate
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bench.machine, "pin", allocate)
+        patched.setattr(bench.machine, "allocate", lambda wanted: allocate(2**50 if wanted == size else wanted))
+        assert sum(on_gpu(bench.frames(path))) == 0
+
+
+def test_pictures_outlive_their_source(bench: Bench, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", noise(6))
+    frames = bench.frames(path)
+    assert bench.machine.open == 6
+    wanted = by_pyav(path)
+    for n, (frame, other) in enumerate(zip(frames, wanted, strict=True), 1):
+        np.testing.assert_array_equal(frame.pixels, other.pixels)
+        assert bench.machine.open == 6 - n, "on the host, its surface is free"
+        assert cast("PooledImage", frame.picture).surface(bench.machine) is None
+
+
+def test_threads_fetch_a_picture_once(bench: Bench, tmp_path: Path) -> None:
+    frames = bench.frames(write_video(tmp_path / "a.mp4", noise(4)))
+    found: list[ImageU8] = []
+    threads = [threading.Thread(target=lambda: found.extend(f.pixels for f in frames)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 16
+    assert len({id(pixels) for pixels in found}) == 4
+
+
+def test_a_part_is_the_same_memory(bench: Bench, tmp_path: Path) -> None:
+    [frame] = bench.frames(write_video(tmp_path / "a.mp4", noise(1)))
+    whole = cast("PooledImage", frame.picture)
+    part = whole.cropped((20, 10, 100, 70)).cropped((4, 2, 40, 32))
+    assert part.size == (30, 36)
+    surface, outer = part.surface(bench.machine), whole.surface(bench.machine)
+    assert surface is not None
+    assert outer is not None
+    assert part.surface(HostMachine()) is None
+    nv12 = at(outer.address, (144, 130), "uint8")
+    luma = at(surface.address, (29 * surface.pitch + 36,), "uint8")
+    assert luma[0] == nv12[12, 24]
+    assert luma[-1] == nv12[41, 59]
+    chroma = at(surface.chroma, (14 * surface.pitch + 36,), "uint8")
+    assert (chroma[:2] == nv12[96 + 6, 24:26]).all()
+    del surface, outer
+    np.testing.assert_array_equal(part.on_host(), frame.pixels[12:42, 24:60])
+    assert part.surface(bench.machine) is None, "the whole is on the host by now"
+
+
+def test_a_gpu_that_fails_while_a_picture_is_fetched(bench: Bench, tmp_path: Path) -> None:
+    [frame] = bench.frames(write_video(tmp_path / "a.mp4", noise(1)))
+    bench.machine.fails = True
+    with pytest.raises(CudaError):
+        _ = frame.pixels
+    bench.machine.fails = False
+    assert frame.pixels.shape == (96, 130, 3)
+
+
+def test_no_more_sessions(bench: Bench, tmp_path: Path) -> None:
+    bench.api.most = 0
+    path = write_video(tmp_path / "a.mp4", noise(4))
+    assert_same(bench.frames(path), by_pyav(path))
+    assert bench.told.decoders == [
+        ("pyav", "NVDEC failed: cuvidCreateDecoder returned error 2: CUDA_ERROR_OUT_OF_MEMORY")
+    ]
+    assert bench.told.corrupted == 0
+
+
+def test_a_session_that_fails_at_once(bench: Bench, tmp_path: Path) -> None:
+    bench.api.fails_at = {0: True}
+    path = write_video(tmp_path / "a.mp4", noise(4))
+    assert_same(bench.frames(path), by_pyav(path))
+    [_, (name, why)] = bench.told.decoders
+    assert (name, why) == ("pyav", "NVDEC failed: HandlePictureDecode : cuvidDecodePicture returned error 999")
+
+
+def test_a_session_that_fails_on_the_way(bench: Bench, tmp_path: Path) -> None:
+    bench.api.fails_at = {15: True}
+    path = write_video(tmp_path / "a.mp4", noise(40), encoder={"g": "10", "bf": "0", "sc_threshold": "0"})
+    frames, wanted = bench.frames(path), by_pyav(path)
+    times = [f.timestamp_s for f in frames]
+    lost = {f.timestamp_s for f in wanted} - set(times)
+    assert bench.told.corrupted == 1
+    assert times == sorted(times)
+    assert 0 < len(lost) <= 10
+    assert all(14 / 25 - 0.2 <= t < 20 / 25 for t in lost)
+    pictures = {f.timestamp_s: f for f in wanted}
+    for frame in frames:
+        np.testing.assert_array_equal(frame.pixels, pictures[frame.timestamp_s].pixels)
+    assert len(bench.api.sessions) == 2
+    assert bench.told.decoders == [("nvdec", "")]
+    [problem] = bench.problems
+    assert f"{path}: the video is damaged (1 packets cannot be decoded); the {len(frames)} frames" in str(problem)
+
+
+def test_sessions_that_fail_again_and_again(bench: Bench, tmp_path: Path) -> None:
+    # Each session fails before it has given a picture.
+    bench.api.fails_at = dict.fromkeys(range(1, 100), True)
+    path = write_video(tmp_path / "a.h264", noise(40), encoder={"g": "8", "bf": "6", "sc_threshold": "0"})
+    frames = bench.frames(path)
+    assert [name for name, _ in bench.told.decoders] == ["nvdec", "pyav"]
+    assert bench.told.corrupted == 2
+    assert len(frames) >= 16, "from the third key frame on"
+    assert not on_gpu(frames)[-1]
+
+
+def test_pictures_that_grow(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "a.h264"
+    parts = [
+        write_video(tmp_path / f"{n}.h264", [picture(size)] * 5, encoder={"bf": "0", "tune": "zerolatency"})
+        for n, size in enumerate([(48, 64), (96, 128), (48, 64)])
+    ]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames = bench.frames(path)
+    assert [f.size for f in frames] == [(48, 64)] * 5 + [(96, 128)] * 5 + [(48, 64)] * 5
+    assert_same(frames, by_pyav(path))
+    assert bench.told.decoders == [("nvdec", "")]
+    assert all(on_gpu(frames))
+
+
+def test_pictures_of_another_format(bench: Bench, tmp_path: Path) -> None:
+    bench.api.gives = PixelFormat.P016
+    path = write_video(tmp_path / "a.mp4", noise(12), encoder={"g": "4", "bf": "0", "tune": "zerolatency"})
+    frames = bench.frames(path)
+    assert_same(frames, by_pyav(path))
+    assert bench.told.decoders[-1] == ("pyav", "the pictures have become P016")
+
+
+def test_a_stream_without_key_frames(bench: Bench, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(320, (32, 48)), encoder={"g": "400", "bf": "0"})
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = Decoders(nvdec=bench.nvdec).open(
+            stream,
+            lambda: AvDecoder(stream.codec_context, Converter()),
+            bench.told.decoder,
+            name="a",
+            container="mp4",
+        )
+        first, *others = container.demux(stream)
+        assert first.is_keyframe
+        for packet in others[:300]:
+            assert decoder.decode(packet) == []
+        assert bench.told.decoders == []
+        with contextlib.suppress(DamagedPacketError):  # it lacks what they rest on
+            for packet in others[300:]:
+                decoder.decode(packet)
+        decoder.close()
+    assert bench.told.decoders == [("pyav", "it has no key frames")]
+
+
+def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, api = HostMachine(), HostNvdec()
+    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", cast("types.ModuleType", api))
+    found = choose("auto", machine, reason="", limit=7)
+    assert found.nvdec is not None
+    assert found.nvdec.machine is machine
+    assert found.nvdec.api is cast("Any", api)
+    assert (found.forced, found.nvdec.limit, found.why) == (False, 7, "")
+    assert str(found) == "NVDEC, and PyAV for what it cannot decode"
+    assert choose("nvdec", machine, reason="", limit=7).forced
+    assert str(choose("nvdec", machine, reason="", limit=7)) == "NVDEC"
+    assert choose("pyav", machine, reason="it is slow", limit=7) == Decoders()
+    assert str(choose("auto", None, reason="", limit=7)) == ""
+    assert str(choose("auto", None, reason="the model runs elsewhere", limit=7)) == "PyAV (the model runs elsewhere)"
+    with pytest.raises(UsageError, match="NVDEC cannot decode for this model, got the model runs elsewhere"):
+        choose("nvdec", None, reason="the model runs elsewhere", limit=7)
+    with pytest.raises(UsageError, match="NVDEC cannot decode for this model, got a model that runs on the CPU"):
+        choose("nvdec", None, reason="", limit=7)
+    with pytest.raises(UsageError, match="option decoder is unknown, got cuvid"):
+        choose(cast("Any", "cuvid"), machine, reason="", limit=7)
+
+
+def test_without_pynvvideocodec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
+    found = choose("auto", HostMachine(), reason="", limit=7)
+    assert found.nvdec is None
+    assert found.why == 'PyNvVideoCodec is not installed: pip install "yolotrt[gpu]"'
+    with pytest.raises(MissingExtraError, match=r"yolotrt\[gpu\]"):
+        choose("nvdec", HostMachine(), reason="", limit=7)
+
+
+def test_pynvvideocodec_that_cannot_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "PyNvVideoCodec.py").write_text(
+        "raise RuntimeError('\\n libnvidia-encode.so.1: not there\\n\\n1. Docker?')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "PyNvVideoCodec", raising=False)
+    found = choose("auto", HostMachine(), reason="", limit=7)
+    assert found.why == "PyNvVideoCodec cannot start: libnvidia-encode.so.1: not there"
+    with pytest.raises(UsageError, match="NVDEC cannot decode here: PyNvVideoCodec cannot start"):
+        choose("nvdec", HostMachine(), reason="", limit=7)
