@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,20 @@ ALL = (
 
 def probe(bindings: Bindings) -> dict[str, Any]:
     """What the bindings hold: see `probe.py`. Imported in a process of its own, once per machine."""
-    folder = _cache() / f"{bindings}-py{sys.version_info.major}{sys.version_info.minor}"
+
+    def make(work: Path) -> None:
+        unpack(bindings.distribution, bindings.version, work)
+        make_stubs(next((work / bindings.module).glob("*.so")), work / "stubs", ("libnv", "libtensorrt"))
+
+    return dict(json.loads(_import(bindings, prepared(str(bindings), make))))
+
+
+def prepared(name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` has filled, once per machine and version of Python."""
+    folder = _cache() / f"{name}-py{sys.version_info.major}{sys.version_info.minor}"
     if not (folder / "complete").exists():
-        _prepare(bindings, folder)
-    return dict(json.loads(_import(bindings, folder)))
+        _prepare(folder, make)
+    return folder
 
 
 def _cache() -> Path:
@@ -57,7 +68,7 @@ def _cache() -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "yolotrt-tests"
 
 
-def _prepare(bindings: Bindings, folder: Path) -> None:
+def _prepare(folder: Path, make: Callable[[Path], None]) -> None:
     missing = [tool for tool in ("gcc", "nm", "readelf") if shutil.which(tool) is None]
     if missing:
         pytest.fail(f"the conformance tests need {', '.join(missing)}: install gcc and binutils", pytrace=False)
@@ -65,9 +76,7 @@ def _prepare(bindings: Bindings, folder: Path) -> None:
     work = folder.with_name(f"{folder.name}.{os.getpid()}")
     work.mkdir(parents=True)
     try:
-        _unpack(bindings, work)
-        library = next((work / bindings.module).glob("*.so"))
-        _make_stubs(library, work / "stubs")
+        make(work)
         (work / "complete").touch()
         if not folder.exists():
             work.rename(folder)
@@ -78,22 +87,26 @@ def _prepare(bindings: Bindings, folder: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _unpack(bindings: Bindings, work: Path) -> None:
+def unpack(distribution: str, version: str, work: Path) -> None:
+    """Put the content of a wheel into a folder."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     done = subprocess.run(
-        [*command, "--dest", str(work), f"{bindings.distribution}=={bindings.version}"],
+        [*command, "--dest", str(work), f"{distribution}=={version}"],
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        pytest.fail(f"{bindings} cannot be downloaded: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
+        pytest.fail(
+            f"{distribution} {version} cannot be downloaded: {done.stderr.strip().splitlines()[-1:]}", pytrace=False
+        )
     wheel = next(work.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(work)
     wheel.unlink()
 
 
-def _make_stubs(library: Path, folder: Path) -> None:
+def make_stubs(library: Path, folder: Path, prefixes: tuple[str, ...]) -> None:
+    """Libraries of the names that `library` needs and that begin so, with all symbols it lacks, each aborting."""
     folder.mkdir()
     undefined = subprocess.run(
         ["nm", "-D", "--undefined-only", str(library)], capture_output=True, text=True, check=True
@@ -108,7 +121,7 @@ def _make_stubs(library: Path, folder: Path) -> None:
     dynamic = subprocess.run(["readelf", "-d", str(library)], capture_output=True, text=True, check=True).stdout
     needed = [line.split("[")[1].split("]")[0] for line in dynamic.splitlines() if "(NEEDED)" in line]
     for name in needed:
-        if name.startswith(("libnv", "libtensorrt")):
+        if name.startswith(prefixes):
             subprocess.run(
                 ["gcc", "-shared", "-fPIC", "-w", f"-Wl,-soname,{name}", "-o", str(folder / name), str(source)],
                 check=True,
