@@ -106,7 +106,9 @@ def test_a_client_is_released_at_the_end(sink: MjpegSink) -> None:
 
 
 def test_a_page_before_the_first_picture(sink: MjpegSink) -> None:
-    assert "no stream yet" in _get(sink.url).decode()
+    page = _get(sink.url).decode()
+    assert "no stream yet" in page
+    assert 'http-equiv="refresh"' in page  # until there is one
 
 
 def test_a_port_that_is_taken(sink: MjpegSink) -> None:

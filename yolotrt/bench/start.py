@@ -25,7 +25,7 @@ class Start:
     Attributes:
         whole: from before the process was made to its first boxes: the cold start.
         python: until the interpreter runs its program.
-        imports: of yolotrt.
+        imports: of yolotrt's detector.
         load: of the model; the runtime's own import is in it.
         first: the first picture, from memory to its boxes.
         warm: a second detector of the same model in the same process, and its first boxes: the warm start.

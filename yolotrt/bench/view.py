@@ -173,7 +173,7 @@ def _starts(starts: Sequence[Start]) -> Grid:
     rows = []
     names = ("whole", "python", "imports", "load", "first", "warm")
     titles = (
-        "cold start: process to first boxes", "  until Python runs", "  import of yolotrt", "  load",
+        "cold start: process to first boxes", "  until Python runs", "  import of the detector", "  load",
         "  first picture to boxes", "warm start: load again, to boxes",
     )  # fmt: skip
     for name, title in zip(names, titles, strict=True):

@@ -112,7 +112,7 @@ def _model(named: str | None) -> tuple[str, str]:
         return named, ""
     from yolotrt.export.bundle import latest_bundle
 
-    bundle = latest_bundle(Path.cwd())
+    bundle = latest_bundle(Path())
     if bundle is not None:
         return str(bundle), " (exported last in this folder)"
     from yolotrt.assets import demo_model

@@ -18,6 +18,10 @@ from yolotrt.types import FrameResult
 
 _QUALITY = 80
 _STYLE = "body{margin:0;background:#181412;color:#fff;font-family:sans-serif}img{max-width:100%}figure{margin:8px}"
+_HEAD = (
+    f'<!doctype html><title>yolotrt</title><meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
+)
+_EMPTY = '<meta http-equiv="refresh" content="2">no stream yet'
 _POLL_S = 0.1  # for the end of the run
 _PATIENCE_S = 10.0  # with a client that takes nothing more
 
@@ -111,11 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             f"<figcaption>{html.escape(name)}</figcaption></figure>"
             for name in streams
         )
-        style = (
-            "body{margin:0;background:#181412;color:#fff;font-family:sans-serif}img{max-width:100%}figure{margin:8px}"
-        )
-        text = f"<!doctype html><title>yolotrt</title><style>{style}</style>{figures or 'no stream yet'}"
-        self._send("text/html; charset=utf-8", text.encode("utf-8", "replace"))
+        self._send("text/html; charset=utf-8", (_HEAD + (figures or _EMPTY)).encode("utf-8", "replace"))
 
     def _picture(self, name: str) -> None:
         found = self.server.newest.get(name, timeout_s=0)
