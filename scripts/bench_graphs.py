@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -49,6 +50,11 @@ from yolotrt.types import ImageU8  # noqa: E402
 WEIGHTS = "yolov8n_demo.pt"
 OPTIONS = DetectOptions()
 THREADS = 4
+EDGES: dict[str, dict[str, Any]] = {
+    "FP16 input": {"fp16_input": True},
+    "raw head": {"head": "raw"},
+    "raw head, FP16 input": {"head": "raw", "fp16_input": True},
+}
 Case = Callable[[], object]
 
 
@@ -167,6 +173,24 @@ def batch_table(plan: Path, manifest: Path, image: ImageU8, batch: int, args: ar
     return table
 
 
+def head_table(plans: dict[str, Path], image: ImageU8, batch: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Plans of one model with other edges: the engine alone, then the recording, then whole calls; all in turns."""
+    with contextlib.ExitStack() as opened:
+        surfaces, _ = opened.enter_context(on_gpu(image, batch))
+        runners = {
+            name: opened.enter_context(contextlib.closing(open_graphs(plan, options=GraphOptions(lanes=2))))
+            for name, plan in plans.items()
+        }
+        cases: dict[str, Case] = {}
+        for name, runner in runners.items():
+            cases[f"{name}: whole graph"] = opened.enter_context(whole_graph(runner, surfaces))
+            cases[f"{name}: engine alone"] = opened.enter_context(bare_engine(plans[name], batch))
+            cases[f"{name}: on the GPU"] = functools.partial(runner, surfaces, OPTIONS)
+        table = timed(cases, rounds=args.rounds, seconds=args.seconds)
+        table["boxes"] = {name: len(runner(surfaces[:1], OPTIONS)[0]) for name, runner in runners.items()}
+    return table
+
+
 def thread_table(plan: Path, image: ImageU8, args: argparse.Namespace) -> dict[str, Any]:
     """Pictures per second of several threads, one picture a call."""
     table = {}
@@ -263,6 +287,16 @@ def main() -> None:
                 record["boxes beside the path through the host"] = agreement(made.plan, made.manifest_path, frames[::3])
                 record["pictures/s: median, lowest, highest"] = thread_table(made.plan, image, args)
             record[f"batch {batch}"] = batch_table(made.plan, made.manifest_path, image, batch, args)
+            plans = {"whole head": made.plan}
+            for name, edges in EDGES.items():
+                folder_of = Path(folder) / f"{name.replace(' ', '-')}-{batch}"
+                other = export_model(weights, precision="fp16", batch=sizes, output=folder_of, **edges)
+                assert other.plan is not None, other.note
+                plans[name] = other.plan
+                if batch == args.batches[0]:
+                    boxes = agreement(other.plan, made.manifest_path, frames[::3])
+                    record[f"boxes of {name} beside the path through the host"] = boxes
+            record[f"batch {batch}, edges"] = head_table(plans, image, batch, args)
             sys.stderr.write(json.dumps(record) + "\n")  # what there is, if a later part fails
     sys.stdout.write(json.dumps(record, indent=2) + "\n")
 

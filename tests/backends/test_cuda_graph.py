@@ -16,17 +16,14 @@ import pytest
 
 from tests.support.cuda_host.engine import OnnxEngine, at
 from tests.support.cuda_host.machine import HostMachine
-from tests.support.tiny_heads import TinyHead, tiny_head
+from tests.support.tiny_heads import TinyHead, save_raw, tiny_head
 from tests.support.tiny_models import BLUE, GREEN, RED, tiny_yolo
 from yolotrt import Detector, assets
 from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner
 from yolotrt.backends.cuda_lane import Lane, graph_sizes
 from yolotrt.detections import Detections
 from yolotrt.errors import BackendError, CudaError, ModelError, NonFiniteOutputError, SourceError, UsageError
-from yolotrt.export.graph import Graph
-from yolotrt.export.head_surgery import cut_head
 from yolotrt.model_spec import BatchRange
-from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.surface import DevicePicture, Surface
 from yolotrt.types import ImageU8
@@ -418,12 +415,9 @@ def test_the_demo_model_gives_the_boxes_of_the_cpu() -> None:
 @pytest.mark.parametrize("head", [TinyHead(batch=None), TinyHead(batch=None, reg_max=16, strides=(8, 16, 32), nc=5)])
 def test_a_raw_head(head: TinyHead, tmp_path: Path) -> None:
     """Two outputs per level, of which the decode kernels read all; in batches of several sizes."""
-    model = tiny_head(head)
-    cut = cut_head(model, read_onnx_spec(model))
-    path, whole = tmp_path / "raw.onnx", tmp_path / "whole.onnx"
-    path.write_bytes(Graph(model=cut.model, spec=cut.spec).serialized())
-    onnx.save(model, whole)
-    made = Bench(path)
+    whole = tmp_path / "whole.onnx"
+    onnx.save(tiny_head(head), whole)
+    made = Bench(save_raw(head, tmp_path / "raw.onnx"))
     options = DetectOptions(conf=0.9, iou=0.3)
     wanted = made.wanted(PICTURES, options)
     assert sum(len(d) for d in wanted) > 10

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support import torchvision_ops
+from tests.support.tiny_heads import TinyHead, save_raw
 from tests.support.tiny_models import tiny_yolo
 from yolotrt import assets
 from yolotrt.bench import contestants as entrants
@@ -102,6 +103,9 @@ def test_who_takes_part_on_a_gpu(tmp_path: Path) -> None:
         contestants(ModelFiles(asked=path, onnx=path), spec, device="cuda")
     with pytest.raises(UsageError, match="expected an ONNX file"):
         contestants(ModelFiles(asked=plan, plan=plan), spec, device="cpu")
+    raw = save_raw(TinyHead(), tmp_path / "raw.onnx")
+    with pytest.raises(UsageError, match="Ultralytics does not decode raw heads"):
+        contestants(ModelFiles(asked=raw, onnx=raw), read_onnx_spec(raw), device="cpu")
 
 
 @pytest.fixture

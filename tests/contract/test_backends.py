@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
+from tests.support.tiny_heads import TinyHead, save_raw
 from tests.support.tiny_models import BLUE, GREEN, RED, tiny_yolo
 from tests.support.tiny_quantized import tiny_quantized
 from yolotrt.backends import Backend
@@ -91,6 +92,22 @@ def test_equals_the_reference(open_backend: Opener, tmp_path: Path, precision: P
         assert backend.spec.precision == precision
         batch = pictures(backend.spec, 3)
         np.testing.assert_allclose(backend.infer(batch).first, reference.infer(batch).first, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", [TinyHead(batch=3), TinyHead(batch=None, dynamic_size=True)], ids=["fixed", "open"])
+def test_raw_heads(open_backend: Opener, tmp_path: Path, head: TinyHead) -> None:
+    """Every output by its name, in whichever order it lies in memory, and the caller's own; by streams as well."""
+    path = save_raw(head, tmp_path / "m.onnx")
+    with open_backend(path) as backend, OnnxRuntimeBackend(path, read_onnx_spec(path)) as reference:
+        batch = pictures(backend.spec, 3)
+        expected = reference.infer(batch).arrays
+        for own in (backend, *backend.side_by_side()):
+            found = own.infer(batch).arrays
+            own.infer(pictures(backend.spec, 3, seed=1))
+            assert list(found) == [tensor.name for tensor in backend.spec.outputs]
+            for name, array in found.items():
+                np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-4)
+                np.add(array, 1, out=array)  # writable
 
 
 def test_results_belong_to_the_caller(open_backend: Opener, tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from yolotrt.export.graph import Graph
+from yolotrt.export.head_surgery import cut_head
 from yolotrt.model_spec import RawHead, RawLevel
+from yolotrt.model_spec_infer import read_onnx_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,3 +223,11 @@ def _dynamic_anchors(head: TinyHead, boxes: Sequence[str]) -> tuple[list[onnx.No
     for what in ("middles", "strides"):
         nodes.append(helper.make_node("Concat", [f"{what}_{s}" for s in head.strides], [what], axis=2))
     return nodes, values
+
+
+def save_raw(head: TinyHead, path: Path) -> Path:
+    """Write the whole model without its head, as `yolotrt export --head raw` does, and return the path."""
+    model = tiny_head(head)
+    cut = cut_head(model, read_onnx_spec(model))
+    path.write_bytes(Graph(model=cut.model, spec=cut.spec).serialized())
+    return path

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolotrt.backends.base import Backend, BackendInfo, cpu_precision
-from yolotrt.backends.openvino_graph import CpuGraph, read_graph, taken
+from yolotrt.backends.openvino_graph import CpuGraph, given, read_graph, taken
 from yolotrt.backends.openvino_import import import_openvino, openvino_core
 from yolotrt.errors import BackendError
 from yolotrt.model_spec import ModelSpec
@@ -35,7 +36,7 @@ class OpenVinoBackend(Backend):
         self._path, self._threads = path, threads
         self._core = openvino_core(needed_for="The back-end openvino")
         try:
-            self._graph = read_graph(self._core, path)
+            self._graph = read_graph(self._core, path, raw=spec.raw)
         except RuntimeError as e:
             raise self._cannot_load(e) from e
         compiled = self._compile("LATENCY")
@@ -52,6 +53,11 @@ class OpenVinoBackend(Backend):
         )
         self._streams: tuple[_Stream, ...] = ()
         self._request = compiled.create_infer_request()
+
+    @property
+    def turned(self) -> Collection[str]:
+        """Outputs whose channels come last in what OpenVINO gives."""
+        return self._graph.turned
 
     def _side_by_side(self) -> tuple[Backend, ...]:
         """One back-end per stream of OpenVINO's throughput mode, which is compiled at the first call.
@@ -78,7 +84,7 @@ class OpenVinoBackend(Backend):
         return BackendError(f"OpenVINO cannot load {self._path}: {str(error).strip().splitlines()[-1][:200]}")
 
     def _infer(self, batch: Batch) -> RawOutputs:
-        return _run(self._request, batch, self.spec)
+        return _run(self._request, batch, self.spec, self._graph.turned)
 
     def _close(self) -> None:
         for stream in self._streams:
@@ -94,10 +100,10 @@ class _Stream(Backend):
 
     def __init__(self, model: OpenVinoBackend, request: openvino.InferRequest) -> None:
         super().__init__(model.spec, model.info)
-        self._request = request
+        self._request, self._turned = request, model.turned
 
     def _infer(self, batch: Batch) -> RawOutputs:
-        return _run(self._request, batch, self.spec)
+        return _run(self._request, batch, self.spec, self._turned)
 
     def _close(self) -> None:
         del self._request
@@ -113,10 +119,11 @@ def _precision(graph: CpuGraph, compiled: openvino.CompiledModel, spec: ModelSpe
     return f"int8 in {integer} of {len(kinds)} convolutions, else fp32"
 
 
-def _run(request: openvino.InferRequest, batch: Batch, spec: ModelSpec) -> RawOutputs:
+def _run(request: openvino.InferRequest, batch: Batch, spec: ModelSpec, turned: Collection[str]) -> RawOutputs:
     try:
         # Inputs are read in place; outputs are copied, since the request overwrites its own.
         found = request.infer({spec.input.name: taken(batch.images)}, share_inputs=True, share_outputs=False)
     except RuntimeError as e:
         raise BackendError(f"OpenVINO failed: {e}") from e
-    return RawOutputs(arrays={t.name: found[t.name] for t in spec.outputs}, spec=spec)
+    arrays = {t.name: given(found[t.name]) if t.name in turned else found[t.name] for t in spec.outputs}
+    return RawOutputs(arrays=arrays, spec=spec)

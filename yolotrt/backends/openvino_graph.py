@@ -11,13 +11,14 @@ Three things go wrong in it with quantized graphs, without an error (2026.4); al
 TensorRT, on the other hand, reads nothing but signed data without a zero point, so the file stays as it is.
 
 What it does slowly in graphs of any precision, `openvino_dfl` shortens. And since its convolutions want the channels
-of a picture last, the input takes them so: turning a picture around costs as much as the first convolution.
+of a picture last, the input takes them so: turning a picture around costs as much as the first convolution. The boxes
+of raw heads are given so too.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ import numpy.typing as npt
 from yolotrt.backends.openvino_dfl import fold_dfl
 from yolotrt.backends.openvino_import import openvino_core
 from yolotrt.errors import BackendError
+from yolotrt.model_spec import RawHead
 from yolotrt.model_spec_infer import load_onnx
 
 if TYPE_CHECKING:
@@ -43,21 +45,26 @@ class CpuGraph:
 
     Attributes:
         model: OpenVINO's form of it. Its input is `[N, H, W, 3]`: see `taken`.
+        turned: outputs whose channels come last: `given` turns them back.
         int8: its activations are INT8.
         exact: the plug-in computes INT8 in integers; False where it must take FP32 for it.
     """
 
     model: openvino.Model = field(repr=False)
+    turned: frozenset[str] = frozenset()
     int8: bool = False
     exact: bool = True
 
 
-def read_graph(core: openvino.Core, path: Path, *, cpuinfo: Path = Path("/proc/cpuinfo")) -> CpuGraph:
+def read_graph(
+    core: openvino.Core, path: Path, *, raw: RawHead | None = None, cpuinfo: Path = Path("/proc/cpuinfo")
+) -> CpuGraph:
     """Read an ONNX file, and rewrite what OpenVINO computes wrongly or slowly.
 
     Args:
         core: of OpenVINO.
         path: the ONNX file.
+        raw: its head, if that is raw.
         cpuinfo: where Linux tells what the CPU can do.
 
     Raises:
@@ -82,23 +89,31 @@ def read_graph(core: openvino.Core, path: Path, *, cpuinfo: Path = Path("/proc/c
         changed = float_weights(changed)
     if changed is not graph or fp8:
         model = core.read_model(changed.SerializeToString())
-    return CpuGraph(model=_channels_last(model), int8=int8, exact=exact)
+    # Of scores the best class is looked for in all cells, which NumPy does faster with the cells last.
+    turned = frozenset(level.boxes for level in raw.levels) if raw else frozenset()
+    return CpuGraph(model=_channels_last(model, turned), turned=turned, int8=int8, exact=exact)
 
 
-def _channels_last(model: openvino.Model) -> openvino.Model:
-    """The model with an input of `[N, H, W, 3]` instead of `[N, 3, H, W]`."""
+def _channels_last(model: openvino.Model, outputs: Iterable[str]) -> openvino.Model:
+    """The model with an input of `[N, H, W, 3]` instead of `[N, 3, H, W]`, and such outputs."""
     from openvino import Layout
     from openvino.preprocess import PrePostProcessor
 
     changes = PrePostProcessor(model)
-    changes.input().tensor().set_layout(Layout("NHWC"))
-    changes.input().model().set_layout(Layout("NCHW"))
+    for info in (changes.input(), *map(changes.output, outputs)):
+        info.tensor().set_layout(Layout("NHWC"))
+        info.model().set_layout(Layout("NCHW"))
     return changes.build()
 
 
 def taken(images: Array) -> Array:
     """Images `[N, 3, H, W]` as the input of a `CpuGraph`; copied only where their channels are not last in memory."""
     return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+
+
+def given(output: Array) -> Array:
+    """An output `[N, h, w, C]` of a `CpuGraph` as `[N, C, h, w]`; nothing is copied."""
+    return output.transpose(0, 3, 1, 2)
 
 
 def _has_amx(cpuinfo: Path) -> bool:

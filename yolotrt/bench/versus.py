@@ -110,6 +110,10 @@ def contestants(
         UsageError: there is no file that both can run there.
     """
     require_ultralytics()
+    if spec.head == "raw":
+        raise UsageError(
+            f"{files.asked}: Ultralytics does not decode raw heads", remedy="Compare a model with a whole head."
+        )
     on_cpu = device == "cpu" or (device == "auto" and not _gpu_runs(files, backend))
     if not on_cpu:
         if files.plan is None:

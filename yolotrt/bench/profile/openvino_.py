@@ -40,7 +40,7 @@ def record(path: Path, spec: ModelSpec, batch: Batch, *, threads: int, warm_up: 
     warm: dict[str, float] = {}
     whole: list[float] = []
     try:
-        compiled = core.compile_model(read_graph(core, path).model, "CPU", config)
+        compiled = core.compile_model(read_graph(core, path, raw=spec.raw).model, "CPU", config)
         request, images = compiled.create_infer_request(), taken(batch.images)
         for index in range(warm_up + inferences):
             began = time.perf_counter()
