@@ -1,12 +1,9 @@
-"""Boxes on a webcam's pictures, in a window; q ends it.
-
-    python scripts/webcam_demo.py [CAMERA] [MODEL]
-
-CAMERA is a number (0 is the first one), an address or a video file; MODEL anything that `yolotrt detect` takes.
-"""
+"""Boxes on a webcam's pictures, in a window; q ends it."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import sys
 import threading
 
@@ -30,7 +27,11 @@ def main(camera: str = "0", model: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except YolotrtError as e:
-        sys.exit(f"Error: {e}")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("camera", nargs="?", default="0", help="number (0 is the first one), address or video file")
+    parser.add_argument("model", nargs="?", help="anything that `yolotrt detect` takes")
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            main(**vars(parser.parse_args()))
+        except YolotrtError as e:
+            sys.exit(f"Error: {e}")

@@ -41,5 +41,17 @@ def test_without_a_screen_it_says_so_in_one_line(tmp_path: Path) -> None:
     assert len(run.stderr.splitlines()) == 1
 
 
+def test_it_explains_itself() -> None:
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "webcam_demo.py"), "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert run.returncode == 0
+    assert "camera" in run.stdout
+
+
 def test_it_is_short() -> None:
     assert len((ROOT / "scripts" / "webcam_demo.py").read_text().splitlines()) < 40

@@ -63,6 +63,8 @@ def test_both_sides_of_each_picture(parity: Parity) -> None:
     assert "0.png" in page.text
     assert "FP32: 2 boxes without a match" in page.text
     assert re.search(r"4 of FP32 and 4 of the bundle, .* 4 missed, 4 added, 0\.00.% match", page.text)
+    across = Page(report(LABELLED, dataclasses.replace(parity, flickering=2)).html).text
+    assert "4 added, 2 matched across that threshold, " in across
     assert report(LABELLED, parity).html == made.html
     # Folders of the machine are not told to whoever gets the bundle.
     assert {w["picture"] for w in made.data["parity"]["worst"]} == {"0.png", "1.png"}

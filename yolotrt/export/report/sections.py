@@ -216,9 +216,10 @@ def _runtimes(proof: Proof) -> Child:
 
 def _boxes(parity: Parity) -> str:
     total, options = parity.total, parity.options
+    across = f"{parity.flickering:,} matched across that threshold, " if parity.flickering else ""
     return (
         f"{total.reference:,} of FP32 and {total.candidate:,} of the bundle, above a confidence of {options.conf:g} in "
-        f"{parity.images:,} pictures: {total.missed:,} missed, {total.added:,} added, "
+        f"{parity.images:,} pictures: {total.missed:,} missed, {total.added:,} added, {across}"
         f"{total.match * 100:.2f}{words.PER_CENT} match at an IoU of {options.min_iou:g}"
     )
 
