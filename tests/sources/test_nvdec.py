@@ -419,6 +419,31 @@ def test_pictures_that_grow(bench: Bench, tmp_path: Path) -> None:
     assert all(on_gpu(frames))
 
 
+def test_headers_that_the_container_changes(bench: Bench, tmp_path: Path) -> None:
+    parts = [
+        write_video(tmp_path / f"{n}.flv", noise(9, seed=n), encoder={"crf": str(20 + n), "bf": "2"}) for n in range(2)
+    ]
+    path = tmp_path / "both.flv"
+    path.write_bytes(parts[0].read_bytes() + parts[1].read_bytes()[13:])  # without its file header
+    frames = bench.frames(path)
+    assert_same(frames, by_pyav(path))
+    assert on_gpu(frames) == [True] * 9 + [False] * 9
+    assert bench.told.decoders == [("nvdec", ""), ("pyav", "its headers change on the way")]
+
+
+def test_colours_that_change(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "a.h264"
+    parts = [
+        write_video(tmp_path / f"{n}.h264", noise(5, seed=n), colorspace=n, full_range=n == 1, encoder={"bf": "2"})
+        for n in (1, 5)
+    ]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames = bench.frames(path)
+    assert_same(frames, by_pyav(path))
+    assert len(bench.api.sessions) == 2
+    assert all(on_gpu(frames))
+
+
 def test_pictures_of_another_format(bench: Bench, tmp_path: Path) -> None:
     bench.api.gives = PixelFormat.P016
     path = write_video(tmp_path / "a.mp4", noise(12), encoder={"g": "4", "bf": "0", "tune": "zerolatency"})

@@ -1,7 +1,7 @@
 """PyNvVideoCodec's interface over FFmpeg: its "device" memory is the host's, as that of `HostMachine`.
 
 It keeps what makes the real one awkward: packets are bytes with start codes and nothing else, rows lie apart, frames
-are overwritten by the next packet, and errors are exceptions of no known class.
+are overwritten by the next packet, pictures that shrink are scaled, and errors are exceptions of no known class.
 """
 
 from __future__ import annotations
@@ -96,6 +96,10 @@ class HostDecoder:
         self._largest = self._largest or (height, width)
         if height > self._largest[0] or width > self._largest[1]:
             raise RuntimeError("Reconfigure Not supported when width/height > maxwidth/maxheight")
+        if (height, width) != self._largest:  # smaller pictures are scaled to the size of the first ones
+            height, width = self._largest
+            pts, frame = frame.pts, frame.reformat(width=width, height=height)
+            frame.pts = pts
         while len(self._memory) <= number:
             self._memory.append(np.zeros((0, 0), np.uint8))
         pitch = -(-width // 64) * 64 + 64

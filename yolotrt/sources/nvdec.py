@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from yolotrt.cuda.machine import Machine
 from yolotrt.errors import CudaError, MissingExtraError, UsageError
@@ -45,19 +46,30 @@ class Nvdec:
     machine: Machine
     limit: int
     budget: Budget
+    _caps: dict[str, Mapping[str, int]] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def codec(self, name: str) -> EnumMember:
         """PyNvVideoCodec's member for FFmpeg's name of a codec."""
         found: EnumMember = getattr(self.api.cudaVideoCodec, CODECS[name])
         return found
 
+    def _capabilities(self, codec: str) -> Mapping[str, int]:
+        # Asked once: PyNvVideoCodec makes a context of its own for it, which takes a while.
+        with self._lock:
+            if codec not in self._caps:
+                with self.machine.active():
+                    self._caps[codec] = self.api.GetDecoderCaps(
+                        gpuid=self.machine.handle.index, codec=self.codec(codec)
+                    )
+            return self._caps[codec]
+
     def refusal(self, codec: str, size: tuple[int, int]) -> str:
         """Why 8-bit 4:2:0 pictures of (height, width) are not decoded; empty if they are."""
         if codec not in CODECS:
             return f"the codec is {codec}"
         try:
-            with self.machine.active():
-                caps = self.api.GetDecoderCaps(gpuid=self.machine.handle.index, codec=self.codec(codec))
+            caps = self._capabilities(codec)
         except Exception as e:  # noqa: BLE001 - exceptions of C++ that share no base class
             return one_line(e)
         least_w, least_h, most_w, most_h, blocks = (caps.get(name, 0) for name in CAPS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from yolotrt.errors import SourceError
 from yolotrt.preprocess.surface import Matrix
+from yolotrt.sources.bitstream import sequence_headers
 from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoded, PictureDecoder, Told, decoder_of
 from yolotrt.sources.device_images import Colours, Downloads, SurfacePool
 from yolotrt.sources.nvdec import Nvdec, NvdecError, NvdecSession
@@ -92,7 +93,8 @@ class _Look:
 class NvdecStream:
     """A `PictureDecoder` that begins at a key frame and looks at it first, whether NVDEC gives what PyAV would.
 
-    A session that fails is counted like a damaged packet, and another one begins at the next key frame; a key frame
+    A session ends where the headers of the stream change, since NVDEC would scale pictures of another size to the one
+    before. One that fails is counted like a damaged packet, and another one begins at the next key frame; a key frame
     that fails again, in a new session, goes to PyAV with all that follows. So does a stream whose session cannot be
     made, where the driver has no more of them.
     """
@@ -116,37 +118,76 @@ class NvdecStream:
         self._codec = context.codec.canonical_name
         self._at_once = at_once and not context.has_b_frames
         self._time_base = stream.time_base
-        self._extradata = bytes(context.extradata or b"")
+        extradata = bytes(context.extradata or b"")
+        # MP4 and its like store lengths in place of start codes, and the headers apart; a filter puts these in.
+        self._is_packed = self._codec in _ANNEX_B and bool(extradata) and not extradata.startswith(_START_CODES)
+        self._extradata = extradata if extradata.startswith(_START_CODES) else b""
         self._filter: BitStreamFilterContext | None = None
         self._pool = SurfacePool(nvdec.machine, limit=nvdec.limit, budget=nvdec.budget)
         self._downloads = Downloads(nvdec.machine)
         self._session: NvdecSession | None = None
         self._cpu: PictureDecoder | None = None
+        # One that may still hold pictures that were handed out with the packet before.
+        self._ended: NvdecSession | None = None
+        self._headers: frozenset[bytes] = frozenset()
         self._is_told = False
         self._skipped = self._failures = 0
         # By time: whether an edit list hides the frame.
         self._hidden: dict[int, bool] = {}
 
     def decode(self, packet: av.Packet[Any]) -> list[Decoded]:
-        if self._cpu is None and self._session is None:
-            self._begin(packet)
-        if self._cpu is not None:
-            return self._cpu.decode(packet)
-        if self._session is None:
-            return []
-        try:
-            return self._through(self._session, packet)
-        except NvdecError as e:
-            return self._after(e, packet, self._session)
+        self._forget()
+        return self._decode(packet)
 
     def close(self) -> None:
+        self._forget()
         if self._session is not None:
             self._session.close()
             self._session = None
         self._pool.close()
         self._downloads.close()
 
-    def _begin(self, packet: av.Packet[Any]) -> None:
+    def _forget(self) -> None:
+        if self._ended is not None:
+            self._ended.close()
+            self._ended = None
+
+    def _decode(self, packet: av.Packet[Any]) -> list[Decoded]:
+        """Through a session, which begins here if it can."""
+        cpu = self._cpu
+        if cpu is not None:
+            return cpu.decode(packet)
+        if self._is_packed and _brings_headers(packet):
+            before = self._end()
+            self._leave("its headers change on the way")
+            return before + self._decode(packet)
+        data = self._bytes(packet)
+        changes = packet.is_keyframe and not sequence_headers(self._codec, data) <= self._headers
+        before = self._end() if changes else []
+        if self._session is None:
+            self._begin(packet, data)
+        if self._cpu is not None:
+            return before + self._cpu.decode(packet)
+        if self._session is None:
+            return before
+        try:
+            return before + self._through(self._session, packet, data)
+        except NvdecError as e:
+            return before + self._after(e, packet, self._session)
+
+    def _end(self) -> list[Decoded]:
+        """End the session, if there is one; return what it still holds."""
+        session = self._session
+        if session is None:
+            return []
+        try:
+            frames = session.decode(0, 0, 0)
+        except NvdecError:
+            frames = []
+        self._session, self._ended = None, session
+        return self._shown(session, frames)
+
+    def _begin(self, packet: av.Packet[Any], data: bytes) -> None:
         """Make a session at a key frame, or leave all to PyAV."""
         if not packet.size:
             return
@@ -171,6 +212,7 @@ class NvdecStream:
             self._leave(str(e))
             return
         self._skipped, self._hidden = 0, {}
+        self._headers = sequence_headers(self._codec, data) or sequence_headers(self._codec, self._extradata)
         if not self._is_told:
             self._is_told = True
             self._told("nvdec", "")
@@ -188,22 +230,26 @@ class NvdecStream:
         self._session = None
         self._failures += 1
         if packet.is_keyframe and session.frames:
-            return self.decode(packet)  # its pictures may have grown, which needs another session
+            return self._decode(packet)
         if packet.is_keyframe or self._failures >= _FAILURES:
             self._leave(str(error))
-            return self.decode(packet)
+            return self._decode(packet)
         raise DamagedPacketError(str(error)) from error
 
-    def _through(self, session: NvdecSession, packet: av.Packet[Any]) -> list[Decoded]:
-        data = np.frombuffer(self._bytes(packet, is_first=not self._hidden), np.uint8)
-        pts = packet.pts
+    def _through(self, session: NvdecSession, packet: av.Packet[Any], data: bytes) -> list[Decoded]:
+        if packet.is_keyframe and not self._hidden and not sequence_headers(self._codec, data):
+            data = self._extradata + data  # a camera may have told them beforehand alone
+        array, pts = np.frombuffer(data, np.uint8), packet.pts
         if packet.size:
             if len(self._hidden) >= _KEPT:
                 self._hidden.pop(next(iter(self._hidden)))
             self._hidden[-1 if pts is None else pts] = packet.is_discard
-        frames = session.decode(data.ctypes.data if len(data) else 0, len(data), 0 if pts is None else pts)
+        frames = session.decode(array.ctypes.data if data else 0, len(data), 0 if pts is None else pts)
         if frames:
             self._failures = 0
+        return self._shown(session, frames)
+
+    def _shown(self, session: NvdecSession, frames: Sequence[DecodedFrame]) -> list[Decoded]:
         found = [self._decoded(session, frame) for frame in frames]
         return [frame for frame in found if not (frame.pts is not None and self._hidden.get(frame.pts))]
 
@@ -214,15 +260,13 @@ class NvdecStream:
         time = None if pts is None or self._time_base is None else float(pts * self._time_base)
         return Decoded(pts=pts, time=time, damaged=False, picture=partial(session.image, frame))
 
-    def _bytes(self, packet: av.Packet[Any], *, is_first: bool) -> bytes:
-        """A packet as NVDEC takes it: with start codes, and the parameters of the stream in front of the first one."""
+    def _bytes(self, packet: av.Packet[Any]) -> bytes:
+        """A packet as NVDEC takes it: H.264 and HEVC with start codes."""
         import av
 
         data = bytes(packet)
-        if not data or self._codec not in _ANNEX_B:
+        if not data or not self._is_packed:
             return data
-        if self._extradata.startswith(_START_CODES):
-            return self._extradata + data if is_first else data
         if self._filter is None:
             self._filter = av.BitStreamFilterContext(_ANNEX_B[self._codec], self._stream)
         copy = av.Packet(data)  # the filter takes what it is given, and PyAV may still need it
@@ -231,3 +275,9 @@ class NvdecStream:
             return b"".join(map(bytes, self._filter.filter(copy)))
         except av.FFmpegError as e:
             raise DamagedPacketError(str(e)) from e
+
+
+def _brings_headers(packet: av.Packet[Any]) -> bool:
+    """Whether the container has found other headers than those that it began with."""
+    has: Callable[[str], bool] | None = getattr(packet, "has_sidedata", None)  # PyAV 16 and later
+    return has is not None and has("new_extradata")

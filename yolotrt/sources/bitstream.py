@@ -1,0 +1,58 @@
+"""What the packets of a video say before any decoder looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_START = b"\0\0\1"
+_AV1_SEQUENCE = 1
+
+
+def sequence_headers(codec: str, data: bytes) -> frozenset[bytes]:
+    """The headers in front of a packet's picture that tell size, format and colours of those that follow.
+
+    Args:
+        codec: `h264` or `hevc`, with start codes, or `av1`.
+        data: one packet.
+    """
+    if codec == "av1":
+        return frozenset(content for kind, content in _obus(data) if kind == _AV1_SEQUENCE)
+    return frozenset(unit for unit in _units_before_picture(codec, data) if _is_sequence(codec, unit[0]))
+
+
+def _is_sequence(codec: str, first: int) -> bool:
+    return first & 31 == 7 if codec == "h264" else first >> 1 & 63 == 33
+
+
+def _is_picture(codec: str, first: int) -> bool:
+    return 1 <= first & 31 <= 5 if codec == "h264" else first >> 1 & 63 < 32
+
+
+def _units_before_picture(codec: str, data: bytes) -> Iterator[bytes]:
+    at = data.find(_START)
+    while 0 <= at < len(data) - 3:
+        start = at + 3
+        if _is_picture(codec, data[start]):
+            return
+        at = data.find(_START, start)
+        # A start code may have a zero more in front, which no unit ends in.
+        yield (data[start:at] if at >= 0 else data[start:]).rstrip(b"\0") or b"\0"
+
+
+def _obus(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """AV1's units: kind and content. Ends at what makes no sense."""
+    at = 0
+    while at < len(data):
+        head = data[at]
+        at += 2 if head & 4 else 1
+        size, shift = 0, 0
+        if not head & 2:  # the last one may leave its size out
+            size = len(data) - at
+        while head & 2 and at < len(data) and shift < 56:
+            size |= (data[at] & 127) << shift
+            shift += 7
+            at += 1
+            if not data[at - 1] & 128:
+                break
+        yield head >> 3 & 15, data[at : at + size]
+        at += size
