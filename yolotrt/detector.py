@@ -165,7 +165,7 @@ class Detector:
         Raises UsageError, MissingExtraError: `nvdec` where there is none, with the reason.
         """
         from yolotrt.pipeline.prefetch import ahead_of
-        from yolotrt.sources.nvdec import choose
+        from yolotrt.sources.decoder_choice import choose
 
         machine = self._backend.machine if isinstance(self._backend, PictureBackend) else None
         on_gpu = self.info.backend == "tensorrt" and machine is None

@@ -22,9 +22,10 @@ from tests.support.host_nvdec import HostNvdec, PixelFormat
 from tests.support.media import cut, moving_box, picture, write_video
 from yolotrt.errors import CudaError, MissingExtraError, SourceError, UsageError
 from yolotrt.sources import Source, VideoSource, Watcher
+from yolotrt.sources.decoder_choice import OnNvdec, choose
 from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoders
 from yolotrt.sources.device_images import Budget, PooledImage
-from yolotrt.sources.nvdec import Nvdec, choose
+from yolotrt.sources.nvdec import Nvdec
 from yolotrt.sources.nvdec_api import NvVideoCodec
 from yolotrt.sources.pixels import Converter
 from yolotrt.types import Frame, ImageU8
@@ -65,7 +66,7 @@ class Bench:
 
     def source(self, path: Path, *, forced: bool = False) -> Source:
         source = VideoSource(path)
-        source.decoders = Decoders(nvdec=self.nvdec, forced=forced)
+        source.decoders = Decoders(nvdec=OnNvdec(self.nvdec), forced=forced)
         source.watcher, source.on_problem = self.told, self.problems.append
         return source
 
@@ -291,12 +292,12 @@ def test_the_memory_of_all_streams_together(tmp_path: Path) -> None:
     both = []
     for _ in range(2):
         source = bench.source(path)
-        source.decoders = Decoders(nvdec=nvdec)
+        source.decoders = Decoders(nvdec=OnNvdec(nvdec))
         both.append(list(source))
     assert [sum(on_gpu(frames)) for frames in both] == [4, 0]
     both.clear()
     source = bench.source(path)
-    source.decoders = Decoders(nvdec=nvdec)
+    source.decoders = Decoders(nvdec=OnNvdec(nvdec))
     assert sum(on_gpu(list(source))) == 4, "what was taken came back"
     allocate = bench.machine.allocate
     with pytest.MonkeyPatch.context() as patched:
@@ -456,7 +457,7 @@ def test_a_stream_without_key_frames(bench: Bench, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_box(320, (32, 48)), encoder={"g": "400", "bf": "0"})
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        decoder = Decoders(nvdec=bench.nvdec).open(
+        decoder = Decoders(nvdec=OnNvdec(bench.nvdec)).open(
             stream,
             lambda: AvDecoder(stream.codec_context, Converter()),
             bench.told.decoder,
@@ -479,10 +480,11 @@ def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     machine, api = HostMachine(), HostNvdec()
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", cast("types.ModuleType", api))
     found = choose("auto", machine, reason="", limit=7)
-    assert found.nvdec is not None
-    assert found.nvdec.machine is machine
-    assert found.nvdec.api is cast("Any", api)
-    assert (found.forced, found.nvdec.limit, found.why) == (False, 7, "")
+    assert isinstance(found.nvdec, OnNvdec)
+    nvdec = found.nvdec.nvdec
+    assert nvdec.machine is machine
+    assert nvdec.api is cast("Any", api)
+    assert (found.forced, nvdec.limit, found.why) == (False, 7, "")
     assert str(found) == "NVDEC, and PyAV for what it cannot decode"
     assert choose("nvdec", machine, reason="", limit=7).forced
     assert str(choose("nvdec", machine, reason="", limit=7)) == "NVDEC"

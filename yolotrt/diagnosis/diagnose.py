@@ -13,6 +13,7 @@ from yolotrt.diagnosis.report import Check, Diagnosis, Probe, Status, install_co
 _PROBES = (
     ("Machine", "yolotrt", "machine:check_machine"),
     ("GPU", "driver", "machine:check_gpus"),
+    ("GPU", "NVRTC", "machine:check_nvrtc"),
     ("Back-ends", "tensorrt", "backends:check_tensorrt"),
     ("Back-ends", "openvino", "backends:check_openvino"),
     ("Back-ends", "onnxruntime", "backends:check_onnxruntime"),

@@ -6,10 +6,12 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from yolotrt.diagnosis.report import Check, one_line, version_of
+from yolotrt.errors import MissingExtraError
 
 SECTION = "GPU"
 _INSTALL = 'pip install "yolotrt[gpu]"'
@@ -70,6 +72,25 @@ def check_gpus() -> Iterator[Check]:
             detail=f"{gpu.name}, compute capability {gpu.compute_capability}, {gpu.memory_mib:,} MiB"
             + ("" if found else " (not usable from Python yet)"),
         )
+
+
+def check_nvrtc() -> Iterator[Check]:
+    """The compiler of the kernels, which plans that run as CUDA graphs need."""
+    if sys.platform == "darwin":
+        return
+    try:
+        from yolotrt.cuda.compile import compiler_version
+
+        detail = "{}.{} compiles the kernels of CUDA graphs".format(*compiler_version())
+    except MissingExtraError as e:
+        detail = f"{e.package} is not installed; plans that run as CUDA graphs need it"
+        yield Check(section=SECTION, name="NVRTC", status="missing", detail=detail, remedy=_INSTALL)
+        return
+    except Exception as e:  # noqa: BLE001 - a broken native package raises anything
+        again = 'pip install --force-reinstall "yolotrt[gpu]"'
+        yield Check(section=SECTION, name="NVRTC", status="broken", detail=one_line(e), remedy=again)
+        return
+    yield Check(section=SECTION, name="NVRTC", status="ok", detail=detail)
 
 
 def usable_gpus() -> tuple[list[Gpu], str]:

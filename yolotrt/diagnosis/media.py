@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 
 from yolotrt.diagnosis.report import Check, install_command, one_line, version_of
 
 SECTION = "Pictures and video"
+_GPU = 'pip install "yolotrt[gpu]"'
 _VIDEO = 'pip install "yolotrt[video]"'
 _FRAMES = 5
 _SIDE = 64
@@ -68,12 +70,38 @@ def _codec(name: str, encoder: str, version: str) -> Check:
 
 
 def check_nvdec() -> Iterator[Check]:
+    """What GPUs decode, for models that run as CUDA graphs."""
     version = version_of("PyNvVideoCodec")
-    if version is None:
-        detail = "PyNvVideoCodec is not installed; this version decodes on the CPU and does not need it"
+    if sys.platform == "darwin":
+        yield Check(section=SECTION, name="NVDEC", status="absent", detail="no NVIDIA GPUs on macOS")
+    elif version is None:
+        detail = "PyNvVideoCodec is not installed; GPUs decode with it, and the CPU does without"
+        yield Check(section=SECTION, name="NVDEC", status="missing", detail=detail, remedy=_GPU)
     else:
-        detail = f"PyNvVideoCodec {version} is installed; this version decodes on the CPU"
-    yield Check(section=SECTION, name="NVDEC", status="absent", detail=detail)
+        yield _nvdec(f"PyNvVideoCodec {version}")
+
+
+def _nvdec(package: str) -> Check:
+    from yolotrt.diagnosis.machine import usable_gpus
+
+    if not usable_gpus()[0]:
+        return Check(section=SECTION, name="NVDEC", status="absent", detail=f"{package}; needs a GPU to decode")
+    try:
+        from yolotrt.cuda.device import Device
+        from yolotrt.cuda.gpu import gpu
+        from yolotrt.sources.device_images import Budget
+        from yolotrt.sources.nvdec import CODECS, Nvdec, load_api
+
+        nvdec = Nvdec(api=load_api(), machine=gpu(Device.open(0)), limit=1, budget=Budget(0))
+        refused = {codec: nvdec.refusal(codec, (1080, 1920)) for codec in CODECS}
+    except Exception as e:  # noqa: BLE001 - a broken native package raises anything
+        again = 'pip install --force-reinstall "yolotrt[gpu]"'
+        return Check(section=SECTION, name="NVDEC", status="broken", detail=one_line(e), remedy=again)
+    decoded = [codec for codec, why in refused.items() if not why]
+    if not decoded:
+        why = next(iter(refused.values()))
+        return Check(section=SECTION, name="NVDEC", status="absent", detail=f"{package}: {why}")
+    return Check(section=SECTION, name="NVDEC", status="ok", detail=f"{package} decodes {', '.join(decoded)}")
 
 
 def _round_trip(encoder: str) -> int:

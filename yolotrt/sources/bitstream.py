@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import av
 
 _START = b"\0\0\1"
 _AV1_SEQUENCE = 1
@@ -18,6 +22,12 @@ def sequence_headers(codec: str, data: bytes) -> frozenset[bytes]:
     if codec == "av1":
         return frozenset(content for kind, content in _obus(data) if kind == _AV1_SEQUENCE)
     return frozenset(unit for unit in _units_before_picture(codec, data) if _is_sequence(codec, unit[0]))
+
+
+def brings_headers(packet: av.Packet[Any]) -> bool:
+    """Whether the container has found other headers than those that it began with."""
+    has: Callable[[str], bool] | None = getattr(packet, "has_sidedata", None)  # PyAV 16 and later
+    return has is not None and has("new_extradata")
 
 
 def _is_sequence(codec: str, first: int) -> bool:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
-    from yolotrt.sources.nvdec import Nvdec
     from yolotrt.sources.pixels import Converter
 
 DecoderChoice = Literal["auto", "nvdec", "pyav"]
@@ -98,6 +97,28 @@ class AvDecoder:
         pass  # it goes with its last reference
 
 
+class GpuDecoding(Protocol):
+    """Makes decoders whose pictures stay in the memory of a GPU."""
+
+    def open(
+        self,
+        stream: VideoStream,
+        on_cpu: Callable[[], AvDecoder],
+        told: Told,
+        *,
+        name: str,
+        refusal: str,
+        at_once: bool,
+        forced: bool,
+    ) -> PictureDecoder:
+        """See `Decoders.open`.
+
+        Args:
+            refusal: why the stream is none for it, as far as its container tells; else empty.
+            forced: what it cannot decode is refused.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoders:
     """What the videos of a run are decoded by. `Detector.decoders` gives the best for it.
@@ -108,7 +129,7 @@ class Decoders:
         forced: what NVDEC cannot decode is refused.
     """
 
-    nvdec: Nvdec | None = None
+    nvdec: GpuDecoding | None = None
     why: str = ""
     forced: bool = False
 
@@ -145,14 +166,10 @@ class Decoders:
         if self.nvdec is None:
             told("pyav", self.why)
             return on_cpu()
-        from yolotrt.sources.nvdec_stream import NvdecStream
-
         refusal = "the pictures are to be turned" if turned else ""
         if container == "avi":
             refusal = "AVI does not say when its pictures are shown"
-        return NvdecStream(
-            self.nvdec, stream, on_cpu, told, name=name, refusal=refusal, at_once=at_once, forced=self.forced
-        )
+        return self.nvdec.open(stream, on_cpu, told, name=name, refusal=refusal, at_once=at_once, forced=self.forced)
 
 
 def decoder_of(stream: VideoStream, threads: str) -> VideoCodecContext:

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from yolotrt.cuda.machine import Machine
-from yolotrt.errors import CudaError, MissingExtraError, UsageError
+from yolotrt.errors import CudaError, MissingExtraError
 from yolotrt.preprocess.surface import Surface
-from yolotrt.sources.decoders import DecoderChoice, Decoders, check_choice
 from yolotrt.sources.device_images import Budget, Colours, Downloads, PooledImage, SurfacePool
 from yolotrt.sources.nvdec_api import CAPS, DecodedFrame, EnumMember, NvVideoCodec, PyNvDecoder
 from yolotrt.types import DeviceImage, ImageU8
@@ -23,8 +22,6 @@ from yolotrt.types import DeviceImage, ImageU8
 PACKAGE = "PyNvVideoCodec"
 CODECS = {"h264": "H264", "hevc": "HEVC", "av1": "AV1"}
 """What is decoded: FFmpeg's name, and PyNvVideoCodec's."""
-
-_SHARE = 4  # one part in so many of the GPU's memory may hold pictures
 
 
 class NvdecError(Exception):
@@ -81,45 +78,6 @@ class Nvdec:
         if blocks and -(-width // 16) * -(-height // 16) > blocks:
             return f"{width}x{height} is more than this GPU decodes of {codec}"
         return ""
-
-
-def choose(choice: DecoderChoice, machine: Machine | None, *, reason: str, limit: int) -> Decoders:
-    """What decodes the videos of a run.
-
-    Args:
-        choice: `auto` takes NVDEC where it can decode into the memory of the model's GPU, `nvdec` refuses all else.
-        machine: the GPU that runs the model and takes its pictures where they are; None without one.
-        reason: why there is no machine; empty where nobody would look for one.
-        limit: pictures of one stream that may be in the GPU's memory at a time.
-
-    Raises:
-        UsageError: an unknown choice, or `nvdec` where there is none.
-        MissingExtraError: `nvdec` where PyNvVideoCodec is not installed.
-    """
-    check_choice(choice)
-    if choice == "pyav":
-        return Decoders()
-    if machine is None:
-        if choice == "nvdec":
-            raise UsageError(
-                "NVDEC cannot decode for this model",
-                got=reason or "a model that runs on the CPU",
-                expected="a TensorRT plan with --graphs on an NVIDIA GPU",
-                remedy="Use --decoder auto.",
-            )
-        return Decoders(why=reason)
-    try:
-        api = load_api()
-        budget = Budget(machine.handle.memory_size // _SHARE)
-    except (NvdecError, CudaError) as e:
-        if choice == "nvdec":
-            raise UsageError(f"NVDEC cannot decode here: {e}", remedy="Use --decoder auto.") from e
-        return Decoders(why=str(e))
-    except MissingExtraError:
-        if choice == "nvdec":
-            raise
-        return Decoders(why=f'{PACKAGE} is not installed: pip install "yolotrt[gpu]"')
-    return Decoders(nvdec=Nvdec(api=api, machine=machine, limit=limit, budget=budget), forced=choice == "nvdec")
 
 
 def load_api() -> NvVideoCodec:

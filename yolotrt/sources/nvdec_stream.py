@@ -11,7 +11,7 @@ import numpy as np
 
 from yolotrt.errors import SourceError
 from yolotrt.preprocess.surface import Matrix
-from yolotrt.sources.bitstream import sequence_headers
+from yolotrt.sources.bitstream import brings_headers, sequence_headers
 from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoded, PictureDecoder, Told, decoder_of
 from yolotrt.sources.device_images import Colours, Downloads, SurfacePool
 from yolotrt.sources.nvdec import Nvdec, NvdecError, NvdecSession
@@ -111,7 +111,7 @@ class NvdecStream:
         at_once: bool,
         forced: bool,
     ) -> None:
-        """See `Decoders.open`; `refusal` is why the stream is none for NVDEC, as far as its container tells."""
+        """See `GpuDecoding.open`."""
         self._nvdec, self._stream, self._on_cpu, self._told = nvdec, stream, on_cpu, told
         self._name, self._refusal, self._forced = name, refusal, forced
         context = stream.codec_context
@@ -157,7 +157,7 @@ class NvdecStream:
         cpu = self._cpu
         if cpu is not None:
             return cpu.decode(packet)
-        if self._is_packed and _brings_headers(packet):
+        if self._is_packed and brings_headers(packet):
             before = self._end()
             self._leave("its headers change on the way")
             return before + self._decode(packet)
@@ -275,9 +275,3 @@ class NvdecStream:
             return b"".join(map(bytes, self._filter.filter(copy)))
         except av.FFmpegError as e:
             raise DamagedPacketError(str(e)) from e
-
-
-def _brings_headers(packet: av.Packet[Any]) -> bool:
-    """Whether the container has found other headers than those that it began with."""
-    has: Callable[[str], bool] | None = getattr(packet, "has_sidedata", None)  # PyAV 16 and later
-    return has is not None and has("new_extradata")
