@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from yolotrt.pipeline import Pipeline, RunStatistics, Stream
     from yolotrt.sinks import Outputs
     from yolotrt.sources import Source
-    from yolotrt.sources.decoders import DecoderChoice
+    from yolotrt.sources.decoders import DecoderChoice, Decoders
 
 
 @click.command()
@@ -78,6 +78,7 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
     thresholds = options.thresholds  # what is out of range is said before anything is loaded
     outputs = options.outputs
     from yolotrt.cli import detect_streams
+    from yolotrt.cli.own_stdout import own_stdout
     from yolotrt.detector import Detector
     from yolotrt.sinks import Outputs
 
@@ -98,7 +99,8 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
         )
         stack.enter_context(detector)
         click.echo(f"Model: {model}{why}, in {detector.info}", err=True)
-        _choose_decoders(detector, options, [o.source for o in opened])
+        if _choose_decoders(detector, options, [o.source for o in opened]).nvdec is not None:
+            stack.enter_context(own_stdout())  # PyNvVideoCodec writes there
         made = stack.enter_context(Outputs(outputs, {o.name: o.source for o in opened}))
         streams = detect_streams.make_streams(opened, detector, options, made)
         statistics = _run(detector, streams, made, options, model)
@@ -120,13 +122,14 @@ def _model(named: str | None) -> tuple[str, str]:
     return str(demo_model()), " (the demo model; choose another with --model)"
 
 
-def _choose_decoders(detector: Detector, options: DetectConfig, sources: list[Source]) -> None:
+def _choose_decoders(detector: Detector, options: DetectConfig, sources: list[Source]) -> Decoders:
     """Let the sources use the decoders that are best for the detector, and say which where that is a question."""
     decoders = detector.decoders(cast("DecoderChoice", options.decoder))
     for source in sources:
         source.decoders = decoders
     if str(decoders) and any(source.info.kind != "pictures" for source in sources):
         click.echo(f"Videos: decoded by {decoders}", err=True)
+    return decoders
 
 
 def _run(detector: Detector, streams: list[Stream], made: Outputs, options: DetectConfig, model: str) -> RunStatistics:
