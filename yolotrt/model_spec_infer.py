@@ -117,7 +117,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     except OSError as e:
         raise ModelError(f"{path}: cannot read the model: {e.strerror or e}") from e
     except (DecodeError, ValueError, onnx.checker.ValidationError) as e:
-        raise ModelError(f"{path}: not a readable ONNX file ({type(e).__name__})") from e
+        raise ModelError(f"{path}: not an ONNX file, or one that is cut short ({type(e).__name__})") from e
     if not model.graph.node:
         raise ModelError(f"{path}: not an ONNX model", got="a file without a graph")
     return model

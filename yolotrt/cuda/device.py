@@ -41,7 +41,9 @@ class Device:
                 f"there is no GPU number {index}",
                 got=f"{count} GPU{'' if count == 1 else 's'}",
                 expected=f"--device cuda:0 to cuda:{count - 1}" if count > 1 else "--device cuda:0 or cpu",
-                remedy=None if count else "Check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu.",
+                remedy=None
+                if count
+                else "Check nvidia-smi and CUDA_VISIBLE_DEVICES, or run the ONNX file with --device cpu.",
             )
         from cuda.core import Device as CoreDevice
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from yolotrt.errors import CudaError, MissingExtraError, YolotrtError
 
-_NO_DRIVER = "Install the NVIDIA driver, or use --device cpu."
-_DRIVER_TOO_OLD = "Update the NVIDIA driver, or use --device cpu."
+_NO_DRIVER = "Install the NVIDIA driver, or run the ONNX file with --device cpu."
+_DRIVER_TOO_OLD = "Update the NVIDIA driver, or run the ONNX file with --device cpu."
 # What a CUDA error means to somebody who did not write the program, by the name of its code.
 _MEANINGS = {
     "CUDA_ERROR_NO_DEVICE": (
         "no usable NVIDIA GPU was found",
-        "Check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu.",
+        "Check nvidia-smi and CUDA_VISIBLE_DEVICES, or run the ONNX file with --device cpu.",
     ),
     "CUDA_ERROR_INVALID_DEVICE": ("there is no such GPU", "yolotrt doctor lists the GPUs."),
     "CUDA_ERROR_OUT_OF_MEMORY": (

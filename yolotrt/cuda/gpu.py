@@ -118,7 +118,7 @@ class Gpu:
                 f"{what}: the NVIDIA driver is older than the compiler",
                 got="CUDA {}.{}".format(*driver_version()),
                 expected="CUDA {}.{}".format(*compiler_version()),
-                remedy="Update the NVIDIA driver, or use --device cpu.",
+                remedy="Update the NVIDIA driver, or run the ONNX file with --device cpu.",
             )
         return check((code, module), what)
 
