@@ -18,7 +18,9 @@ class Stream:
         from cuda.core import Device, StreamOptions
 
         with translated("a CUDA stream cannot be made"):
-            self.core = Device(index).create_stream(options=StreamOptions(nonblocking=True))
+            device = Device(index)
+            device.set_current()  # cuda.core wants to be told in every thread, whatever is current
+            self.core = device.create_stream(options=StreamOptions(nonblocking=True))
             self.handle = int(self.core.handle)
 
     def synchronize(self) -> None:
