@@ -3,15 +3,20 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import cv2
 import pytest
 from rich.console import Console
 
-from tests.support.media import picture
+from tests.support.media import moving_box, picture, write_video
 from tests.support.results import frame_result
-from yolotrt.cli.detect_report import display, print_summary, stream_table
+from yolotrt.cli.detect_report import display, expected_frames, print_summary, stream_table
 from yolotrt.errors import SourceError
 from yolotrt.pipeline import RunStatistics, Stream, StreamState, StreamStatus
-from yolotrt.sources import ArraysSource, NetworkSource
+from yolotrt.pipeline.batcher import Batcher, Inlet
+from yolotrt.pipeline.reader import StreamReader
+from yolotrt.pipeline.stream import StreamOptions
+from yolotrt.pipeline.stream_state import StreamRecord
+from yolotrt.sources import ArraysSource, NetworkSource, open_source
 
 
 @pytest.fixture
@@ -58,6 +63,27 @@ def test_warnings_are_one_line_and_the_bar_stays_away_from_pipes(capsys: pytest.
     captured = capsys.readouterr()
     assert captured.err == f"Warning: {name}/[red].png: not a picture\n"
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (StreamOptions(), 52),
+        (StreamOptions(stride=3), 19),
+        (StreamOptions(fps=5), 12),
+        (StreamOptions(fps=60), 52),
+        (StreamOptions(fps=5, stride=25), 4),
+    ],
+)
+def test_the_bar_knows_what_is_left_out(tmp_path: Path, options: StreamOptions, expected: int) -> None:
+    write_video(tmp_path / "v.mp4", moving_box(50))
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), picture())
+    source = open_source(tmp_path)
+    assert expected_frames(source, options) == expected
+    inlet = Inlet(StreamRecord("a"), live=False)
+    reader = StreamReader(source, inlet, Batcher([inlet], 1), stride=options.stride, fps=options.fps)
+    assert sum(1 for _ in reader.source) == expected
 
 
 def test_changes_of_cameras_are_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,14 @@ def test_a_table_for_people(run: CommandLine, data: Path) -> None:
         assert text in out
 
 
+def test_a_narrow_terminal_gets_fewer_columns(run: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = val(run, data)[1].splitlines()
+    assert next(line.split() for line in lines if "mAP75" in line)[-1] == "mAP75"
+    assert max(map(len, (line for line in lines if not line.startswith(("As ", "Best ", "Note"))))) <= 60
+    assert not any("…" in line for line in lines)
+
+
 def test_wrong_and_missing_boxes_cost(run: CommandLine, data: Path) -> None:
     label = data.parent / "labels" / "val" / "b.txt"
     label.write_text(label.read_text().replace("2 ", "1 ", 1))

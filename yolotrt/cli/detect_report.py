@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -21,7 +23,8 @@ from yolotrt.counting import Counts, CountStep
 from yolotrt.errors import SourceError
 from yolotrt.pipeline import Stream, StreamState, StreamStatus
 from yolotrt.pipeline.statistics import STAGES, RunStatistics
-from yolotrt.sources.base import SourceInfo
+from yolotrt.pipeline.stream import StreamOptions
+from yolotrt.sources.base import SeveralSources, Source
 from yolotrt.types import FrameResult
 
 if TYPE_CHECKING:
@@ -62,14 +65,30 @@ class Display(abc.ABC):
 def display(streams: Sequence[Stream]) -> Display:
     """A bar for files that are read one after the other; a table of streams for several, or cameras."""
     if len(streams) == 1 and not streams[0].source.info.live:
-        return _Bar(streams[0].source.info)
+        return _Bar(streams[0])
     return _StreamTable(streams)
 
 
+def expected_frames(source: Source, options: StreamOptions) -> int | None:
+    """How many frames of a file will be used; None where it does not say. What is damaged may give fewer."""
+    if isinstance(source, SeveralSources):
+        counts = [expected_frames(part, options) for part in source.parts if isinstance(part, Source)]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+    info = source.info
+    if info.frames is None or not info.moving:
+        return info.frames
+    count = math.ceil(info.frames / options.stride)
+    if options.fps is None or not info.fps:
+        return count
+    return min(count, math.ceil(info.frames / info.fps * Fraction(options.fps)))
+
+
 class _Bar(Display):
-    def __init__(self, info: SourceInfo) -> None:
-        self._bar = progress_bar.bar(TextColumn("{task.fields[rate]}"), hidden=info.frames == 1)
-        self._task = self._bar.add_task(escape(info.name), total=info.frames, rate="")
+    def __init__(self, stream: Stream) -> None:
+        total = expected_frames(stream.source, stream.options)
+        self._bar = progress_bar.bar(TextColumn("{task.fields[rate]}"), hidden=total == 1)
+        self._task = self._bar.add_task(escape(stream.name), total=total, rate="")
 
     def follow(self, statuses: Statuses) -> None:
         pass  # the bar shows all there is

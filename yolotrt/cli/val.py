@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from yolotrt.backends import BackendInfo
     from yolotrt.evaluation.validate import Validation
 
+_ALL_COLUMNS = 78  # characters; a narrower terminal gets the table without the sizes of boxes
+
 
 @click.command("val")
 @click.option("--model", required=True, metavar="MODEL", help="Plan, ONNX file, bundle or weights.")
@@ -115,11 +117,12 @@ def _show(found: Validation, plots: list[Path]) -> None:
 
     from yolotrt.cli.eval_report import percent
 
-    record = found.to_dict()
-    keys = ("map50_95", "map50", "map75", "map_small", "map_medium", "map_large")
+    record, console = found.to_dict(), Console()
+    wide = console.width >= _ALL_COLUMNS
+    keys = ("map50_95", "map50", "map75", *(("map_small", "map_medium", "map_large") if wide else ()))
     table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("class")
-    for heading in ("pictures", "boxes", "mAP50-95", "mAP50", "mAP75", "small", "medium", "large"):
+    for heading in ("pictures", "boxes", "mAP50-95", "mAP50", "mAP75", *(("small", "medium", "large") if wide else ())):
         table.add_column(heading, justify="right", no_wrap=True)
     whole = (f"{found.images:,}", f"{found.boxes:,}", *(percent(record[key]) for key in keys))
     table.add_row("all", *whole, style="bold", end_section=True)
@@ -127,7 +130,6 @@ def _show(found: Validation, plots: list[Path]) -> None:
         if row["boxes"]:
             counts = (f"{row['images']:,}", f"{row['boxes']:,}")
             table.add_row(escape(row["name"]), *counts, *(percent(row[key]) for key in keys))
-    console = Console()
     console.print(table)
 
     def line(text: str) -> None:
