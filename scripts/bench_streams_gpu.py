@@ -1,0 +1,387 @@
+"""Files and simulated cameras to boxes on a GPU: NVDEC, CUDA graphs and both together, in one run.
+
+Prints one JSON object and writes a page. The cameras are a file each, whose packets come at their time; nothing of them
+is spared but the network. Needs PyNvVideoCodec, a TensorRT that builds plans here, and PyAV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from yolotrt import Detector, assets  # noqa: E402
+from yolotrt.errors import YolotrtError  # noqa: E402
+from yolotrt.pipeline import Pipeline, Stream  # noqa: E402
+from yolotrt.sinks import Sink  # noqa: E402
+from yolotrt.sources import LiveOptions, SourceInfo, VideoSource  # noqa: E402
+from yolotrt.sources.decoders import AvDecoder, Decoders, decoder_of  # noqa: E402
+from yolotrt.sources.live import LiveSource, Shot  # noqa: E402
+from yolotrt.sources.pixels import Converter  # noqa: E402
+from yolotrt.types import FrameResult  # noqa: E402
+
+WEIGHTS = "yolov8n_demo.pt"
+FPS = 30
+SIZE = (1080, 1920)
+
+
+def write_clip(path: Path, *, size: tuple[int, int] = SIZE, frames: int = 300) -> Path:
+    """The sample video in H.264 of this size, a key frame each second."""
+    options = {"preset": "veryfast", "g": str(FPS), "bf": "2", "crf": "23"}
+    with av.open(str(assets.sample_video())) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream("libx264", rate=FPS, options=options)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        for number, frame in enumerate(source.decode(video=0)):
+            if number == frames:
+                break
+            scaled = frame.reformat(width=size[1], height=size[0], format="yuv420p")
+            scaled.pts, scaled.time_base = number, Fraction(1, FPS)
+            target.mux(stream.encode(scaled))
+        target.mux(stream.encode(None))
+    return path
+
+
+def repeated(clip: Path, path: Path, times: int) -> Path:
+    """The clip so many times over, without encoding it again."""
+    with av.open(str(path), "w") as target:
+        stream: Any = None
+        for turn in range(times):
+            with av.open(str(clip)) as source:
+                own = source.streams.video[0]
+                if stream is None:
+                    stream = target.add_stream_from_template(own)
+                assert own.duration is not None
+                for packet in source.demux(own):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    packet.pts, packet.dts = packet.pts + turn * own.duration, packet.dts + turn * own.duration
+                    packet.stream = stream
+                    target.mux(packet)
+    return path
+
+
+def nvdec_alone(decoders: Decoders, paths: Sequence[Path]) -> float:
+    """Frames per second of all files, a session and a thread each; nobody looks at the pictures."""
+    counts = [0] * len(paths)
+    barrier = threading.Barrier(len(paths) + 1)
+
+    def decode(place: int) -> None:
+        source = VideoSource(paths[place])
+        source.decoders = decoders
+        barrier.wait()
+        for _ in source.chosen(lambda index: counts.__setitem__(place, index + 1) is not None):
+            raise AssertionError("no picture is wanted")
+
+    threads = [threading.Thread(target=decode, args=(place,)) for place in range(len(paths))]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    started = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - started)
+
+
+def files_to_boxes(detector: Detector, paths: Sequence[Path], decoders: Decoders) -> dict[str, Any]:
+    """All files at once through the pipeline, with nothing written."""
+    streams: list[Stream] = []
+    for path in paths:
+        source = VideoSource(path)
+        source.decoders = decoders
+        streams.append(Stream(source, name=f"{len(streams)}"))
+    pipeline = Pipeline(detector, streams)
+    statistics = pipeline.run()
+    return {
+        "frames": statistics.frames,
+        "frames_per_s": round(statistics.frames_per_s, 1),
+        "boxes": statistics.boxes,
+        "decoders": sorted({name for status in pipeline.status() for name in status.decoders}),
+    }
+
+
+class Camera(LiveSource):
+    """A file over and over, each packet at its time, as a camera sends it."""
+
+    def __init__(self, path: Path, name: str, *, start_s: float = 0.0) -> None:
+        super().__init__(SourceInfo(kind="stream", name=name, live=True), LiveOptions())
+        self._path, self._start_s = path, start_s
+
+    def _shots(self) -> Iterator[Shot]:
+        offset, begin = 0.0, time.monotonic() + self._start_s
+        while not self._stopped.is_set():
+            with av.open(str(self._path)) as container:
+                stream = container.streams.video[0]
+                self._connected((stream.height, stream.width), stream.average_rate)
+                decoder = self.decoders.open(
+                    stream,
+                    lambda stream=stream: AvDecoder(decoder_of(stream, "SLICE"), Converter(mirrored=False)),  # type: ignore[misc]
+                    self.watcher.decoder,
+                    name=self.info.name,
+                    container=container.format.name,
+                    at_once=True,
+                )
+                with contextlib.closing(decoder):
+                    for packet in container.demux(stream):
+                        if packet.dts is not None:
+                            due = begin + offset + float(packet.dts * packet.time_base)
+                            self._stopped.wait(max(due - time.monotonic(), 0.0))
+                        if self._stopped.is_set():
+                            return
+                        received, started = time.monotonic(), time.perf_counter()
+                        for frame in decoder.decode(packet):
+                            spent = time.perf_counter() - started
+                            seconds = None if frame.time is None else frame.time + offset
+                            yield Shot(received_s=received, camera_s=seconds, decode_s=spent, picture=frame.picture)
+                offset += float((stream.duration or 0) * (stream.time_base or 0))
+
+
+class Ages(Sink):
+    """Seconds from the packet that completed a picture to its boxes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ages: list[float] = []
+        self.since = float("inf")
+
+    def write(self, result: FrameResult) -> None:
+        now = time.monotonic()
+        if result.frame.received_s is not None and now > self.since:
+            self.ages.append(now - result.frame.received_s)
+
+    def close(self) -> None:
+        pass
+
+
+def cameras(
+    detector: Detector, path: Path, count: int, decoders: Decoders, *, seconds: float, warm_up_s: float
+) -> dict[str, Any]:
+    """Simulated cameras side by side; what was dropped, how old boxes are, and how memory goes."""
+    ages = Ages()
+    sources = [Camera(path, f"camera-{n}", start_s=n / count / FPS) for n in range(count)]
+    for source in sources:
+        source.decoders = decoders
+    pipeline = Pipeline(detector, [Stream(source, name=source.info.name) for source in sources], [ages])
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            pipeline.run()
+        except BaseException as e:  # noqa: BLE001 - told below
+            failure.append(e)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    time.sleep(warm_up_s)
+    before = pipeline.status()
+    ages.since = time.monotonic()
+    memory = watch_memory(seconds, thread.is_alive)
+    after = pipeline.status()
+    pipeline.stop()
+    thread.join()
+    if failure:
+        raise failure[0]
+    sums = {name: sum(getattr(s, name) for s in after) - sum(getattr(s, name) for s in before) for name in COUNTS}
+    return {
+        "cameras": count,
+        "seconds": seconds,
+        **sums,
+        "frames_per_s": round(sums["processed"] / seconds, 1),
+        "age_ms": {f"p{q}": round(1e3 * float(np.percentile(ages.ages or [0.0], q)), 2) for q in (50, 95, 99)},
+        "decoders": sorted({name for status in after for name in status.decoders}),
+        "memory": memory,
+    }
+
+
+COUNTS = ("read", "processed", "dropped", "failed", "corrupt")
+
+
+def watch_memory(seconds: float, goes_on: Callable[[], bool]) -> dict[str, Any]:
+    """Host memory (and the GPU's, where it can be asked) at the start and the end, and MB per minute between."""
+    times, host, gpu = [], [], []
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end and goes_on():
+        times.append(now)
+        host.append(host_memory())
+        gpu.append(gpu_memory())
+        time.sleep(min(1.0, max(end - now, 0.0)))
+    found: dict[str, Any] = {}
+    for name, values in (("host", host), ("gpu", gpu)):
+        if len(times) > 1 and all(value is not None for value in values):
+            slope = np.polyfit(np.array(times) - times[0], np.array(values, float), 1)[0]
+            found[name] = {
+                "first_mb": round(float(cast("Any", values[0])) / 1e6, 1),
+                "last_mb": round(float(cast("Any", values[-1])) / 1e6, 1),
+                "mb_per_minute": round(60 * float(slope) / 1e6, 3),
+            }
+    return found
+
+
+def host_memory() -> int | None:
+    """Bytes of this process that are in memory."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def gpu_memory() -> int | None:
+    """Bytes of the GPU's memory that are in use, by whomever."""
+    try:
+        from yolotrt.cuda.device import Device
+        from yolotrt.cuda.driver import check, driver
+        from yolotrt.cuda.gpu import gpu
+
+        with gpu(Device.open(0)).active():
+            free, total = check(driver().cuMemGetInfo(), "the memory of the GPU cannot be read")
+        return int(total) - int(free)
+    except YolotrtError:
+        return None
+
+
+def measure(
+    detector: Detector, engine_per_s: float, clip: Path, folder: Path, args: argparse.Namespace
+) -> dict[str, Any]:
+    """All figures, for a detector that is open."""
+    decoders = detector.decoders("nvdec")
+    record: dict[str, Any] = {"runs_in": str(detector.info), "engine_alone_per_s": round(engine_per_s, 1), "files": {}}
+    in_clip = VideoSource(clip).info.frames or 1
+    for count in args.files:
+        times = max(round(args.frames / count / in_clip), 1)
+        path = repeated(clip, folder / f"{count}.mp4", times)
+        paths = [path] * count
+        alone = nvdec_alone(decoders, paths)
+        found = files_to_boxes(detector, paths, decoders)
+        limit = min(engine_per_s, alone)
+        record["files"][str(count)] = {
+            **found,
+            "nvdec_alone_per_s": round(alone, 1),
+            "share_of_the_limit": round(found["frames_per_s"] / limit, 3),
+            "times_the_baseline": round(found["frames_per_s"] / args.baseline, 2) if args.baseline else None,
+        }
+        sys.stderr.write(json.dumps(record) + "\n")  # what there is, if a later part fails
+    few = repeated(clip, folder / "pyav.mp4", 1)
+    record["one file by PyAV"] = files_to_boxes(detector, [few], detector.decoders("pyav"))
+    if args.cameras:
+        record["cameras"] = cameras(
+            detector, clip, args.cameras, decoders, seconds=args.seconds, warm_up_s=args.warm_up
+        )
+    return record
+
+
+def page(record: dict[str, Any]) -> str:
+    """The figures for people, in Markdown."""
+    lines = [
+        "# Streams on a GPU",
+        f"`scripts/bench_streams_gpu.py` on {record.get('gpu', 'a machine without a GPU')}, {record['date']}:",
+        f"{record['runs_in']}. H.264 of {record['size'][1]}x{record['size'][0]}, decoded by NVDEC into the memory",
+        "where the model takes it. The limit is the lower one of the engine alone at its batch and NVDEC alone.",
+        "",
+        f"Engine alone: {record['engine_alone_per_s']:,} pictures/s at batch {record['batch']}.",
+        "",
+        "| files | to boxes, frames/s | NVDEC alone, frames/s | share of the limit | times the baseline |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for count, found in record["files"].items():
+        times = found["times_the_baseline"]
+        cells = (
+            count,
+            f"{found['frames_per_s']:,}",
+            f"{found['nvdec_alone_per_s']:,}",
+            f"{found['share_of_the_limit']:.3f}",
+            "-" if times is None else f"{times:.2f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    by_pyav = record["one file by PyAV"]
+    lines += ["", f"One file decoded by PyAV on the CPU instead: {by_pyav['frames_per_s']:,} frames/s."]
+    found = record.get("cameras")
+    if found:
+        age = found["age_ms"]
+        lines += [
+            "",
+            (
+                f"{found['cameras']} simulated cameras of {FPS} pictures/s for {found['seconds']:g} s: processed"
+                f" {found['processed']:,}, dropped {found['dropped']:,}, failed {found['failed']:,}."
+            ),
+            (
+                f"From the packet to its boxes: median {age['p50']} ms, 95th percentile {age['p95']} ms,"
+                f" 99th {age['p99']} ms."
+            ),
+        ]
+        for name, of in found["memory"].items():
+            lines.append(
+                f"Memory of the {name}: {of['first_mb']:,} MB at first, {of['last_mb']:,} MB at the end,"
+                f" {of['mb_per_minute']:+} MB a minute."
+            )
+    return "\n".join(lines) + "\n"
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, nargs="+", default=[1, 8, 32], help="how many at a time")
+    parser.add_argument("--frames", type=int, default=12000, help="of all files together")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--cameras", type=int, default=100, help="0 leaves them out")
+    parser.add_argument("--seconds", type=float, default=60.0, help="that the cameras are watched")
+    parser.add_argument("--warm-up", type=float, default=15.0, help="seconds before that")
+    parser.add_argument("--baseline", type=float, help="frames/s to compare with: those of another runtime, one stream")
+    parser.add_argument("--markdown", type=Path, default=ROOT / "docs" / "benchmarks" / "streams_gpu.md")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    args = parsed()
+    from bench_graphs import bare_engine
+
+    from yolotrt.cuda.device import Device
+    from yolotrt.export.pipeline import export_model
+    from yolotrt.model_spec import BatchRange
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = write_clip(folder / "clip.mp4")
+        sizes = BatchRange(min=1, opt=args.batch, max=args.batch)
+        made = export_model(assets.folder() / WEIGHTS, precision="fp16", batch=sizes, output=folder / "model")
+        assert made.plan is not None, made.note
+        with bare_engine(made.plan, args.batch) as run:
+            engine_per_s = args.batch * rate(run)
+        with Detector(made.manifest_path, strict=True, graphs=True) as detector:
+            record = measure(detector, engine_per_s, clip, folder, args)
+    record |= {
+        "gpu": str(Device.open(0)),
+        "date": f"{dt.datetime.now(tz=dt.timezone.utc):%Y-%m-%d}",
+        "size": list(SIZE),
+        "batch": args.batch,
+    }
+    sys.stdout.write(json.dumps(record, indent=2) + "\n")
+    args.markdown.write_text(page(record))
+
+
+def rate(run: Callable[[], object], *, seconds: float = 3.0) -> float:
+    """Calls per second."""
+    for _ in range(20):
+        run()
+    started, calls = time.perf_counter(), 0
+    while (spent := time.perf_counter() - started) < seconds:
+        run()
+        calls += 1
+    return calls / spent
+
+
+if __name__ == "__main__":
+    main()
