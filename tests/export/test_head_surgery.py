@@ -20,6 +20,7 @@ from yolotrt.export.head_surgery import HeadError, RawGraph, cut_head
 from yolotrt.export.precision import to_fp16
 from yolotrt.export.run_onnx import OnnxRunner
 from yolotrt.export.samples import batches, find_pictures
+from yolotrt.export.simplify import simplify
 from yolotrt.model_spec import ModelSpec
 from yolotrt.model_spec_infer import load_onnx, read_onnx_spec
 
@@ -160,16 +161,15 @@ def test_other_graphs_are_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"])
 def test_ultralytics_models(config: str, tmp_path: Path) -> None:
-    """As its own exporter writes them, not simplified; those that end with boxes of their own are named."""
+    """As its own exporter writes them, simplified; those that end with boxes of their own are named."""
     pytest.importorskip("ultralytics")
-    for dynamic in (False, True):
-        model = load_onnx(export_yolov8n(tmp_path / str(dynamic), imgsz=64, config=config, dynamic=dynamic))
-        if read_onnx_spec(model).head == "end_to_end":
-            with pytest.raises(HeadError, match="chosen in the graph"):
-                cut(model)
-            continue
-        images = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
-        found = cut(model)
-        assert found.spec.raw is not None
-        assert found.spec.raw.reg_max == (1 if config == "yolo26n" else 16)
-        assert_same(model, found, images)
+    model = simplify(load_onnx(export_yolov8n(tmp_path, imgsz=64, config=config)))
+    if read_onnx_spec(model).head == "end_to_end":
+        with pytest.raises(HeadError, match="chosen in the graph"):
+            cut(model)
+        return
+    images = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    found = cut(model)
+    assert found.spec.raw is not None
+    assert found.spec.raw.reg_max == (1 if config == "yolo26n" else 16)
+    assert_same(model, found, images)

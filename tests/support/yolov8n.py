@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 
-def export_yolov8n(folder: Path, *, imgsz: int = 320, config: str = "yolov8n", dynamic: bool = False) -> Path:
+def export_yolov8n(folder: Path, *, imgsz: int = 320, config: str = "yolov8n") -> Path:
     """Write `folder/yolov8n.onnx`, or that of another configuration, and return it."""
     from ultralytics import YOLO
 
@@ -17,5 +17,4 @@ def export_yolov8n(folder: Path, *, imgsz: int = 320, config: str = "yolov8n", d
         model = YOLO(f"{config}.yaml", verbose=False)
         # The exporter writes beside the weights it came from: give it some in our folder.
         model.save(weights)
-        made = YOLO(weights, verbose=False).export(format="onnx", imgsz=imgsz, dynamic=dynamic, verbose=False)
-        return Path(made).resolve()
+        return Path(YOLO(weights, verbose=False).export(format="onnx", imgsz=imgsz, verbose=False)).resolve()
