@@ -88,9 +88,10 @@ def by_pyav(path: Path) -> list[Frame]:
     return list(source)
 
 
-def noise(count: int, size: tuple[int, int] = (96, 130), seed: int = 0) -> list[ImageU8]:
+def noise(count: int, seed: int = 0) -> list[ImageU8]:
+    """Squares of any colours; large enough for every decoder of a GPU."""
     rng = np.random.default_rng(seed)
-    return [np.kron(rng.integers(0, 256, (6, 10, 3), np.uint8), np.ones((16, 13, 1), np.uint8)) for _ in range(count)]
+    return [np.kron(rng.integers(0, 256, (6, 10, 3), np.uint8), np.ones((32, 26, 1), np.uint8)) for _ in range(count)]
 
 
 def assert_same(got: list[Frame], wanted: list[Frame]) -> None:
@@ -137,6 +138,12 @@ def test_frames_are_those_of_pyav(
     assert sum(f.decode_s for f in frames) > 0
 
 
+def test_a_session_works_where_the_machine_does(bench: Bench, tmp_path: Path) -> None:
+    bench.frames(write_video(tmp_path / "a.mp4", noise(2)))
+    handle = bench.machine.handle
+    assert bench.api.places == {(handle.index, handle.context, 0)}
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 def test_variable_frame_rate(bench: Bench, tmp_path: Path, suffix: str) -> None:
     ticks = [0, 40, 100, 110, 500, 520, 1000, 1001, 1400, 1440]
@@ -159,7 +166,7 @@ def test_matrix_and_range_are_those_of_the_stream(
     surface = cast("PooledImage", frames[0].picture).surface(bench.machine)
     assert surface is not None
     assert (surface.matrix, surface.full_range, surface.format) == (matrix, full_range, "nv12")
-    assert surface.size == (96, 130)
+    assert surface.size == (192, 260)
     assert_same(frames, by_pyav(path))
 
 
@@ -200,19 +207,19 @@ def test_what_pyav_decodes_instead(bench: Bench, tmp_path: Path, make: Callable[
 
 
 def test_an_odd_size(bench: Bench, tmp_path: Path) -> None:
-    images = [image[:95, :129] for image in noise(4)]
+    images = [image[:191, :259] for image in noise(4)]
     path = write_video(tmp_path / "a.mkv", images, codec="libsvtav1", encoder={"preset": "10"})
     assert_same(bench.frames(path), by_pyav(path))
-    assert bench.told.decoders == [("pyav", "129x95 is an odd size")]
+    assert bench.told.decoders == [("pyav", "259x191 is an odd size")]
 
 
 @pytest.mark.parametrize(
     ("caps", "why"),
     [
         ({"width_max": 0, "height_max": 0}, "this GPU does not decode h264"),
-        ({"width_max": 120}, "this GPU decodes h264 from 16x16 to 120x4096, not 130x96"),
-        ({"height_min": 100}, "not 130x96"),
-        ({"mb_num_max": 53}, "130x96 is more than this GPU decodes of h264"),
+        ({"width_max": 120}, "this GPU decodes h264 from 16x16 to 120x4096, not 260x192"),
+        ({"height_min": 200}, "not 260x192"),
+        ({"mb_num_max": 203}, "260x192 is more than this GPU decodes of h264"),
     ],
 )
 def test_what_the_gpu_does_not_decode(bench: Bench, tmp_path: Path, caps: dict[str, int], why: str) -> None:
@@ -285,7 +292,7 @@ def test_as_many_surfaces_as_may_be(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_all_streams_together(tmp_path: Path) -> None:
-    size = 96 * 130 * 3 // 2
+    size = 192 * 260 * 3 // 2
     bench = Bench(budget=4 * size)
     path = write_video(tmp_path / "a.mp4", noise(8))
     nvdec = bench.nvdec
@@ -338,12 +345,12 @@ def test_a_part_is_the_same_memory(bench: Bench, tmp_path: Path) -> None:
     assert surface is not None
     assert outer is not None
     assert part.surface(HostMachine()) is None
-    nv12 = at(outer.address, (144, 130), "uint8")
+    nv12 = at(outer.address, (288, 260), "uint8")
     luma = at(surface.address, (29 * surface.pitch + 36,), "uint8")
     assert luma[0] == nv12[12, 24]
     assert luma[-1] == nv12[41, 59]
     chroma = at(surface.chroma, (14 * surface.pitch + 36,), "uint8")
-    assert (chroma[:2] == nv12[96 + 6, 24:26]).all()
+    assert (chroma[:2] == nv12[192 + 6, 24:26]).all()
     del surface, outer
     np.testing.assert_array_equal(part.on_host(), frame.pixels[12:42, 24:60])
     assert part.surface(bench.machine) is None, "the whole is on the host by now"
@@ -355,7 +362,7 @@ def test_a_gpu_that_fails_while_a_picture_is_fetched(bench: Bench, tmp_path: Pat
     with pytest.raises(CudaError):
         _ = frame.pixels
     bench.machine.fails = False
-    assert frame.pixels.shape == (96, 130, 3)
+    assert frame.pixels.shape == (192, 260, 3)
 
 
 def test_no_more_sessions(bench: Bench, tmp_path: Path) -> None:

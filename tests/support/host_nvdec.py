@@ -124,6 +124,7 @@ class HostNvdec:
         sessions: made so far; at `most` of them another one fails.
         packets: decoded so far, and those at which a session `fails_at`.
         flags: those that packets came with.
+        places: number of the GPU, context and stream that decoders were made with.
         gives: the format of the frames.
     """
 
@@ -146,12 +147,14 @@ class HostNvdec:
         self.packets = 0
         self.fails_at: dict[int, bool] = {}
         self.flags: set[int] = set()
+        self.places: set[tuple[int, int, int]] = set()
         self.gives = PixelFormat.NV12
 
     def CreateDecoder(  # noqa: N802
         self, *, gpuid: int, codec: Any, cudacontext: int, cudastream: int, usedevicememory: bool, latency: Any
     ) -> HostDecoder:
-        assert (gpuid, cudacontext, cudastream, usedevicememory) == (0, 0, 0, True)
+        assert usedevicememory
+        self.places.add((gpuid, cudacontext, cudastream))
         if len(self.sessions) >= self.most:
             raise RuntimeError("cuvidCreateDecoder returned error 2: CUDA_ERROR_OUT_OF_MEMORY")
         self.sessions.append(HostDecoder(self, Codec(codec)))
