@@ -41,9 +41,9 @@ FPS = 30
 SIZE = (1080, 1920)
 
 
-def write_clip(path: Path, *, size: tuple[int, int] = SIZE, frames: int = 300) -> Path:
-    """The sample video in H.264 of this size, a key frame each second."""
-    options = {"preset": "veryfast", "g": str(FPS), "bf": "2", "crf": "23"}
+def write_clip(path: Path, *, size: tuple[int, int] = SIZE, frames: int = 300, b_frames: int = 2) -> Path:
+    """The sample video in H.264 of this size, a key frame each second. Cameras send no B-frames."""
+    options = {"preset": "veryfast", "g": str(FPS), "bf": str(b_frames), "crf": "23"}
     with av.open(str(assets.sample_video())) as source, av.open(str(path), "w") as target:
         stream = target.add_stream("libx264", rate=FPS, options=options)
         stream.height, stream.width = size
@@ -255,9 +255,9 @@ def gpu_memory() -> int | None:
 
 
 def measure(
-    detector: Detector, engine_per_s: float, clip: Path, folder: Path, args: argparse.Namespace
+    detector: Detector, engine_per_s: float, clip: Path, camera: Path, folder: Path, args: argparse.Namespace
 ) -> dict[str, Any]:
-    """All figures, for a detector that is open."""
+    """All figures, for a detector that is open; `clip` is what files hold, `camera` what a camera sends."""
     decoders = detector.decoders("nvdec")
     record: dict[str, Any] = {"runs_in": str(detector.info), "engine_alone_per_s": round(engine_per_s, 1), "files": {}}
     in_clip = VideoSource(clip).info.frames or 1
@@ -279,7 +279,7 @@ def measure(
     record["one file by PyAV"] = files_to_boxes(detector, [few], detector.decoders("pyav"))
     if args.cameras:
         record["cameras"] = cameras(
-            detector, clip, args.cameras, decoders, seconds=args.seconds, warm_up_s=args.warm_up
+            detector, camera, args.cameras, decoders, seconds=args.seconds, warm_up_s=args.warm_up
         )
     return record
 
@@ -335,6 +335,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, nargs="+", default=[1, 8, 32], help="how many at a time")
     parser.add_argument("--frames", type=int, default=12000, help="of all files together")
+    parser.add_argument("--clip", type=int, default=300, help="frames that files and cameras repeat")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--cameras", type=int, default=100, help="0 leaves them out")
     parser.add_argument("--seconds", type=float, default=60.0, help="that the cameras are watched")
@@ -354,14 +355,15 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        clip = write_clip(folder / "clip.mp4")
+        clip = write_clip(folder / "clip.mp4", frames=args.clip)
+        camera = write_clip(folder / "camera.mp4", frames=args.clip, b_frames=0)
         sizes = BatchRange(min=1, opt=args.batch, max=args.batch)
         made = export_model(assets.folder() / WEIGHTS, precision="fp16", batch=sizes, output=folder / "model")
         assert made.plan is not None, made.note
         with bare_engine(made.plan, args.batch) as run:
             engine_per_s = args.batch * rate(run)
         with Detector(made.manifest_path, strict=True, graphs=True) as detector:
-            record = measure(detector, engine_per_s, clip, folder, args)
+            record = measure(detector, engine_per_s, clip, camera, folder, args)
     record |= {
         "gpu": str(Device.open(0)),
         "date": f"{dt.datetime.now(tz=dt.timezone.utc):%Y-%m-%d}",

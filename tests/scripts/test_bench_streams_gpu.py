@@ -62,10 +62,11 @@ def test_all_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(tensorrt_graph, "open_graphs", open_graphs)
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", cast("types.ModuleType", nvdec))
     clip = bench.write_clip(tmp_path / "clip.mp4", size=(96, 128), frames=45)
-    # Numbers without option and those of a short run: two cameras for two seconds.
+    camera = bench.write_clip(tmp_path / "camera.mp4", size=(96, 128), frames=45, b_frames=0)
+    # A short run: two cameras for two seconds.
     options = "--files 1 3 --frames 90 --cameras 2 --seconds 2 --warm-up 1 --baseline 100"
     with Detector(plan, graphs=True) as detector:
-        record = bench.measure(detector, 1e6, clip, tmp_path, bench.parsed(options.split()))
+        record = bench.measure(detector, 1e6, clip, camera, tmp_path, bench.parsed(options.split()))
     assert [found["frames"] for found in record["files"].values()] == [90, 135]
     for found in record["files"].values():
         assert found["decoders"] == ["nvdec"]

@@ -157,7 +157,9 @@ class NvdecStream:
         cpu = self._cpu
         if cpu is not None:
             return cpu.decode(packet)
-        if self._is_packed and brings_headers(packet):
+        if not packet.size and packet.dts is not None:
+            return []  # nothing but a moment; only the packet behind the last one ends the stream
+        if self._is_packed and packet.is_keyframe and brings_headers(packet):
             before = self._end()
             self._leave("its headers change on the way")
             return before + self._decode(packet)
@@ -257,7 +259,8 @@ class NvdecStream:
         # A time that no packet had is a guess of the decoder's.
         ticks = frame.getPTS()
         pts = ticks if ticks in self._hidden else None
-        time = None if pts is None or self._time_base is None else float(pts * self._time_base)
+        base = self._time_base
+        time = None if pts is None or base is None else pts * base.numerator / base.denominator
         return Decoded(pts=pts, time=time, damaged=False, picture=partial(session.image, frame))
 
     def _bytes(self, packet: av.Packet[Any]) -> bytes:
