@@ -212,9 +212,10 @@ class DecodeKernels:
         Raises CudaError where there is not enough memory.
         """
         self._layout = layout
-        rows = "anchors" if layout.num_classes else "rows"
+        raw = layout.raw is not None
+        rows = "raw" if raw else "anchors" if layout.num_classes else "rows"
         self._candidates = machine.kernel(CANDIDATES, f"candidates_{rows}_{layout.dtype}")
-        self._nms = machine.kernel(NMS, f"nms_{layout.dtype}")
+        self._nms = machine.kernel(NMS, f"nms_{'raw_' if raw else ''}{layout.dtype}")
         self._keys = 8 * batch * layout.capacity
         self._kept = batch * layout.max_det * _KEPT_BYTES
         # Counts come first and are all zeros in new memory; the kernels leave them so.

@@ -157,10 +157,10 @@ __device__ inline void load_raw_group(Shared &s, const Decode &d, int start, int
     }
 }
 
-template <typename Element>
+template <typename Element, bool IS_RAW>
 __device__ inline void load_group(Shared &s, const Decode &d, const Thresholds &t, int start, int size) {
     if (threadIdx.x == 0) s.dropped = 0;
-    if (d.head == RAW) {
+    if (IS_RAW) {
         load_raw_group<Element>(s, d, start, size);
     } else if ((int)threadIdx.x < size) {
         const Element *image = (const Element *)d.output + image_size(d) * blockIdx.x;
@@ -173,12 +173,12 @@ __device__ inline void load_group(Shared &s, const Decode &d, const Thresholds &
 }
 
 // Keep what is to be kept of the `size` keys from `start` on.
-template <typename Element>
+template <typename Element, bool IS_RAW>
 __device__ inline void take_group(Shared &s, const Decode &d, const Thresholds &t, int start, int size, int most) {
-    bool suppresses = d.head != END_TO_END && d.head != DETR;
+    bool suppresses = IS_RAW || d.head == ANCHOR_FREE || d.head == OBJECTNESS;
     Kept *kept = (Kept *)d.kept + (u64)blockIdx.x * d.max_det;
     float *boxes = (float *)((u32 *)d.results + 2 * d.batch) + (u64)blockIdx.x * d.max_det * 6;
-    load_group<Element>(s, d, t, start, size);
+    load_group<Element, IS_RAW>(s, d, t, start, size);
     if (suppresses) compare(s, kept, size, t);
     __syncthreads();
     if (threadIdx.x == 0) pick(s, size, most - s.kept, suppresses);
@@ -195,7 +195,7 @@ __device__ inline void take_group(Shared &s, const Decode &d, const Thresholds &
     __syncthreads();
 }
 
-template <typename Element>
+template <typename Element, bool IS_RAW>
 __device__ inline void suppress(const Decode &d) {
     __shared__ Shared s;
     Thresholds t = ((const Thresholds *)d.thresholds)[blockIdx.x];
@@ -211,7 +211,7 @@ __device__ inline void suppress(const Decode &d) {
         int loaded = load_chunk(s, candidates, found, done, last);
         int size = min(loaded, (int)(total - done));
         for (int start = 0; start < size && s.kept < most; start += GROUP)
-            take_group<Element>(s, d, t, start, min(GROUP, size - start), most);
+            take_group<Element, IS_RAW>(s, d, t, start, min(GROUP, size - start), most);
         last = s.keys[size - 1];
         done += size;
     }
@@ -223,5 +223,7 @@ __device__ inline void suppress(const Decode &d) {
     }
 }
 
-KERNEL(nms_float32, Decode) { suppress<float>(arguments); }
-KERNEL(nms_float16, Decode) { suppress<Half>(arguments); }
+KERNEL(nms_float32, Decode) { suppress<float, false>(arguments); }
+KERNEL(nms_float16, Decode) { suppress<Half, false>(arguments); }
+KERNEL(nms_raw_float32, Decode) { suppress<float, true>(arguments); }
+KERNEL(nms_raw_float16, Decode) { suppress<Half, true>(arguments); }
