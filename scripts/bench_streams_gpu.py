@@ -17,11 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -31,7 +33,7 @@ from yolotrt.errors import YolotrtError  # noqa: E402
 from yolotrt.pipeline import Pipeline, Stream  # noqa: E402
 from yolotrt.sinks import Sink  # noqa: E402
 from yolotrt.sources import LiveOptions, SourceInfo, VideoSource  # noqa: E402
-from yolotrt.sources.decoders import AvDecoder, Decoders, decoder_of  # noqa: E402
+from yolotrt.sources.decoders import AvDecoder, DecodeRequest, Decoders, decoder_of  # noqa: E402
 from yolotrt.sources.live import LiveSource, Shot  # noqa: E402
 from yolotrt.sources.pixels import Converter  # noqa: E402
 from yolotrt.types import FrameResult  # noqa: E402
@@ -130,12 +132,14 @@ class Camera(LiveSource):
                 stream = container.streams.video[0]
                 self._connected((stream.height, stream.width), stream.average_rate)
                 decoder = self.decoders.open(
-                    stream,
-                    lambda stream=stream: AvDecoder(decoder_of(stream, "SLICE"), Converter(mirrored=False)),  # type: ignore[misc]
-                    self.watcher.decoder,
-                    name=self.info.name,
-                    container=container.format.name,
-                    at_once=True,
+                    DecodeRequest(
+                        stream=stream,
+                        on_cpu=partial(_on_cpu, stream),
+                        told=self.watcher.decoder,
+                        name=self.info.name,
+                        container=container.format.name,
+                        at_once=True,
+                    )
                 )
                 with contextlib.closing(decoder):
                     for packet in container.demux(stream):
@@ -150,6 +154,10 @@ class Camera(LiveSource):
                             seconds = None if frame.time is None else frame.time + offset
                             yield Shot(received_s=received, camera_s=seconds, decode_s=spent, picture=frame.picture)
                 offset += float((stream.duration or 0) * (stream.time_base or 0))
+
+
+def _on_cpu(stream: VideoStream) -> AvDecoder:
+    return AvDecoder(decoder_of(stream, "SLICE"), Converter(mirrored=False))
 
 
 class Ages(Sink):

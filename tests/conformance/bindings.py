@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+import yolotrt
+
 PROBE = Path(__file__).with_name("probe.py")
 
 
@@ -126,6 +128,12 @@ def make_stubs(library: Path, folder: Path, prefixes: tuple[str, ...]) -> None:
                 ["gcc", "-shared", "-fPIC", "-w", f"-Wl,-soname,{name}", "-o", str(folder / name), str(source)],
                 check=True,
             )
+
+
+def mypy(*paths: str) -> subprocess.CompletedProcess[str]:
+    """What mypy says of files of the package, or beside it."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *paths]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(yolotrt.__file__).parents[1])
 
 
 def _import(bindings: Bindings, folder: Path) -> str:

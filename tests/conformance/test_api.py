@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -150,7 +148,7 @@ def test_the_module_type_names_only_classes_of_the_table() -> None:
 def test_the_code_uses_no_name_that_the_table_lacks(tmp_path: Path) -> None:
     users = sorted(str(path) for path in PACKAGE.rglob("*.py") if "tensorrt_api" in path.read_text())
     assert len(users) >= 4
-    clean = _mypy(*users)
+    clean = bindings.mypy(*users)
     assert clean.returncode == 0, clean.stdout
     stray = tmp_path / "stray.py"
     stray.write_text(
@@ -161,7 +159,7 @@ def test_the_code_uses_no_name_that_the_table_lacks(tmp_path: Path) -> None:
         "trt.Builder(trt.ILogger()).create_builder_config().max_aux_streams\n"
         "trt.Builder(trt.ILogger()).create_network(flags=1, more=2)\n"
     )
-    refused = _mypy(str(stray)).stdout
+    refused = bindings.mypy(str(stray)).stdout
     for name in ("IPluginV3", "TF32", "max_aux_streams", "more"):
         assert f'"{name}"' in refused
 
@@ -178,12 +176,3 @@ def test_tensorrt_is_reached_only_through_its_typed_module() -> None:
                 assert path.name == "tensorrt_log.py", path
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "cast"):
                 assert "tensorrt_api" not in path.read_text() or path.name == "flavours.py", path
-
-
-def _mypy(*paths: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *paths],
-        capture_output=True,
-        text=True,
-        cwd=PACKAGE.parent,
-    )

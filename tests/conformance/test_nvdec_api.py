@@ -144,7 +144,7 @@ def test_the_one_of_the_tests_has_the_real_numbers(version: str, flavour: str) -
 def test_the_code_uses_no_name_that_the_table_lacks(tmp_path: Path) -> None:
     users = sorted(str(path) for path in PACKAGE.rglob("*.py") if "nvdec_api" in path.read_text())
     assert len(users) >= 2
-    clean = _mypy(*users)
+    clean = bindings.mypy(*users)
     assert clean.returncode == 0, clean.stdout
     stray = tmp_path / "stray.py"
     stray.write_text(
@@ -155,7 +155,7 @@ def test_the_code_uses_no_name_that_the_table_lacks(tmp_path: Path) -> None:
         "api.PacketData().seek_pts = 3\n"
         "api.GetDecoderCaps(gpuid=1, codec=api.cudaVideoCodec.H264, bitdepth=8)\n"
     )
-    refused = _mypy(str(stray)).stdout
+    refused = bindings.mypy(str(stray)).stdout
     for name in ("SimpleDecoder", "VP9", "seek_pts", "bitdepth"):
         assert f'"{name}"' in refused, refused
 
@@ -176,12 +176,3 @@ def test_codecs_are_in_the_table() -> None:
     from yolotrt.sources.nvdec import CODECS
 
     assert {("cudaVideoCodec", name, "enum") for name in CODECS.values()} <= set(TABLE)
-
-
-def _mypy(*paths: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *paths],
-        capture_output=True,
-        text=True,
-        cwd=PACKAGE.parent,
-    )

@@ -93,6 +93,7 @@ def test_boxes_are_those_of_the_cpu(gpu: Gpu, tmp_path: Path) -> None:
     assert_close(by_pyav, wanted)
 
 
+@pytest.mark.slow
 def test_boxes_of_the_demo_model(gpu: Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu.onnx = assets.demo_model()
     monkeypatch.setattr(

@@ -18,12 +18,12 @@ import pytest
 
 from tests.support.cuda_host.engine import at
 from tests.support.cuda_host.machine import HostMachine
-from tests.support.host_nvdec import HostNvdec, PixelFormat
+from tests.support.host_nvdec import DecodedPicture, HostNvdec, PixelFormat
 from tests.support.media import cut, moving_box, picture, write_video
 from yolotrt.errors import CudaError, MissingExtraError, SourceError, UsageError
 from yolotrt.sources import Source, VideoSource, Watcher
 from yolotrt.sources.decoder_choice import OnNvdec, choose
-from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoders
+from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, DecodeRequest, Decoders
 from yolotrt.sources.device_images import Budget, PooledImage
 from yolotrt.sources.nvdec import Nvdec
 from yolotrt.sources.nvdec_api import NvVideoCodec
@@ -365,6 +365,16 @@ def test_a_gpu_that_fails_while_a_picture_is_fetched(bench: Bench, tmp_path: Pat
     assert frame.pixels.shape == (192, 260, 3)
 
 
+def test_a_picture_that_cannot_be_reached(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("cuPointerGetAttribute returned error 1")
+
+    path = write_video(tmp_path / "a.mp4", noise(1))
+    monkeypatch.setattr(DecodedPicture, "cuda", fail)
+    with pytest.raises(CudaError, match="a picture of NVDEC cannot be reached: cuPointerGetAttribute returned error 1"):
+        bench.frames(path)
+
+
 def test_no_more_sessions(bench: Bench, tmp_path: Path) -> None:
     bench.api.most = 0
     path = write_video(tmp_path / "a.mp4", noise(4))
@@ -465,11 +475,13 @@ def test_a_stream_without_key_frames(bench: Bench, tmp_path: Path) -> None:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         decoder = Decoders(nvdec=OnNvdec(bench.nvdec)).open(
-            stream,
-            lambda: AvDecoder(stream.codec_context, Converter()),
-            bench.told.decoder,
-            name="a",
-            container="mp4",
+            DecodeRequest(
+                stream=stream,
+                on_cpu=lambda: AvDecoder(stream.codec_context, Converter()),
+                told=bench.told.decoder,
+                name="a",
+                container="mp4",
+            )
         )
         first, *others = container.demux(stream)
         assert first.is_keyframe

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from yolotrt.cuda.machine import Machine
 from yolotrt.errors import CudaError, MissingExtraError, UsageError
-from yolotrt.sources.decoders import AvDecoder, DecoderChoice, Decoders, PictureDecoder, Told, check_choice
+from yolotrt.sources.decoders import DecoderChoice, DecodeRequest, Decoders, PictureDecoder, check_choice
 from yolotrt.sources.device_images import Budget
 from yolotrt.sources.nvdec import PACKAGE, Nvdec, NvdecError, load_api
 from yolotrt.sources.nvdec_stream import NvdecStream
-
-if TYPE_CHECKING:
-    from av.video.stream import VideoStream
 
 _SHARE = 4  # one part in so many of the GPU's memory may hold pictures
 
@@ -25,18 +20,8 @@ class OnNvdec:
 
     nvdec: Nvdec
 
-    def open(
-        self,
-        stream: VideoStream,
-        on_cpu: Callable[[], AvDecoder],
-        told: Told,
-        *,
-        name: str,
-        refusal: str,
-        at_once: bool,
-        forced: bool,
-    ) -> PictureDecoder:
-        return NvdecStream(self.nvdec, stream, on_cpu, told, name=name, refusal=refusal, at_once=at_once, forced=forced)
+    def open(self, request: DecodeRequest, *, forced: bool) -> PictureDecoder:
+        return NvdecStream(self.nvdec, request, forced=forced)
 
 
 def choose(choice: DecoderChoice, machine: Machine | None, *, reason: str, limit: int) -> Decoders:

@@ -97,26 +97,34 @@ class AvDecoder:
         pass  # it goes with its last reference
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecodeRequest:
+    """A stream that is to be decoded from its first packet on.
+
+    Attributes:
+        stream: of an open container.
+        on_cpu: makes the decoder that takes over where a GPU cannot decode it.
+        told: called with what decodes it, once that is known, and each time it changes.
+        name: of the source, for messages.
+        container: FFmpeg's name of its format.
+        turned: its pictures are shown otherwise than they are stored.
+        at_once: pictures are wanted as soon as they are there.
+    """
+
+    stream: VideoStream
+    on_cpu: Callable[[], AvDecoder]
+    told: Told
+    name: str
+    container: str
+    turned: bool = False
+    at_once: bool = False
+
+
 class GpuDecoding(Protocol):
     """Makes decoders whose pictures stay in the memory of a GPU."""
 
-    def open(
-        self,
-        stream: VideoStream,
-        on_cpu: Callable[[], AvDecoder],
-        told: Told,
-        *,
-        name: str,
-        refusal: str,
-        at_once: bool,
-        forced: bool,
-    ) -> PictureDecoder:
-        """See `Decoders.open`.
-
-        Args:
-            refusal: why the stream is none for it, as far as its container tells; else empty.
-            forced: what it cannot decode is refused.
-        """
+    def open(self, request: DecodeRequest, *, forced: bool) -> PictureDecoder:
+        """A decoder. If `forced`, its first packet raises SourceError where a GPU cannot decode it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,37 +147,12 @@ class Decoders:
             return "NVDEC" if self.forced else "NVDEC, and PyAV for what it cannot decode"
         return f"PyAV ({self.why})" if self.why else ""
 
-    def open(
-        self,
-        stream: VideoStream,
-        on_cpu: Callable[[], AvDecoder],
-        told: Told,
-        *,
-        name: str,
-        container: str,
-        turned: bool = False,
-        at_once: bool = False,
-    ) -> PictureDecoder:
-        """A decoder for a stream from its first packet on.
-
-        Args:
-            stream: of an open container.
-            on_cpu: makes the decoder that takes over where NVDEC cannot.
-            told: which it is, once that is known, and each time it changes.
-            name: of the source, for messages.
-            container: FFmpeg's name of its format.
-            turned: its pictures are shown otherwise than they are stored.
-            at_once: pictures are wanted as soon as they are there.
-
-        Raises SourceError, now or with the first packet, for what NVDEC cannot decode where it is `forced`.
-        """
+    def open(self, request: DecodeRequest) -> PictureDecoder:
+        """A decoder for a stream. What NVDEC cannot decode raises SourceError with the first packet, if `forced`."""
         if self.nvdec is None:
-            told("pyav", self.why)
-            return on_cpu()
-        refusal = "the pictures are to be turned" if turned else ""
-        if container == "avi":
-            refusal = "AVI does not say when its pictures are shown"
-        return self.nvdec.open(stream, on_cpu, told, name=name, refusal=refusal, at_once=at_once, forced=self.forced)
+            request.told("pyav", self.why)
+            return request.on_cpu()
+        return self.nvdec.open(request, forced=self.forced)
 
 
 def decoder_of(stream: VideoStream, threads: str) -> VideoCodecContext:

@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import threading
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from yolotrt.types import DeviceImage, ImageU8
 
 if TYPE_CHECKING:
     import av
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +115,7 @@ class SurfacePool:
     def _empty(self) -> None:
         # A GPU that is lost frees nothing any more, and takes all it had with it.
         with contextlib.suppress(CudaError), self.machine.active():
-            while True:
-                try:
-                    memory = self._idle.popleft()
-                except IndexError:
-                    return
+            for memory in _taken(self._idle):
                 self._free(memory)
 
     def _free(self, memory: Memory) -> None:
@@ -161,11 +161,7 @@ class Downloads:
         """Free what is idle. What is fetched afterwards takes longer."""
         self._closed = True
         with contextlib.suppress(CudaError), self._machine.active():
-            while True:
-                try:
-                    station = self._idle.popleft()
-                except IndexError:
-                    return
+            for station in _taken(self._idle):
                 station.close()
 
 
@@ -196,6 +192,13 @@ class _Station:
     def close(self) -> None:
         self._queue.close()
         self._pinned.close()
+
+
+def _taken(items: deque[T]) -> Iterator[T]:
+    """What is in it, which is nobody else's then."""
+    with contextlib.suppress(IndexError):
+        while True:
+            yield items.popleft()
 
 
 def _frame(luma: npt.NDArray[np.uint8], pairs: npt.NDArray[np.uint8], colours: Colours) -> av.VideoFrame:

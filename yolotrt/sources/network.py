@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from yolotrt.errors import MissingExtraError
 from yolotrt.sources.address import scheme_of, without_credentials
 from yolotrt.sources.base import SourceInfo
-from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, PictureDecoder, decoder_of
+from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, DecodeRequest, PictureDecoder, decoder_of
 from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
 from yolotrt.sources.pixels import Converter
 from yolotrt.sources.video import lenient
@@ -82,12 +82,14 @@ class NetworkSource(LiveSource):
     def _decoder(self, container: InputContainer, stream: VideoStream) -> PictureDecoder:
         threads = "SLICE" if self.info.live else "AUTO"
         return self.decoders.open(
-            stream,
-            lambda: AvDecoder(decoder_of(stream, threads), Converter(mirrored=False)),
-            self.watcher.decoder,
-            name=self.info.name,
-            container=container.format.name,
-            at_once=self.info.live,
+            DecodeRequest(
+                stream=stream,
+                on_cpu=lambda: AvDecoder(decoder_of(stream, threads), Converter(mirrored=False)),
+                told=self.watcher.decoder,
+                name=self.info.name,
+                container=container.format.name,
+                at_once=self.info.live,
+            )
         )
 
     def _read(self, container: InputContainer, stream: VideoStream) -> Iterator[Shot]:

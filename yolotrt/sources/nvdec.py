@@ -16,7 +16,7 @@ from yolotrt.cuda.machine import Machine
 from yolotrt.errors import CudaError, MissingExtraError
 from yolotrt.preprocess.surface import Surface
 from yolotrt.sources.device_images import Budget, Colours, Downloads, PooledImage, SurfacePool
-from yolotrt.sources.nvdec_api import CAPS, DecodedFrame, EnumMember, NvVideoCodec, PyNvDecoder
+from yolotrt.sources.nvdec_api import CAPS, CAIMemoryView, DecodedFrame, EnumMember, NvVideoCodec, PyNvDecoder
 from yolotrt.types import DeviceImage, ImageU8
 
 PACKAGE = "PyNvVideoCodec"
@@ -164,13 +164,13 @@ class NvdecSession:
 
         To be called before the next `decode`. Raises CudaError.
         """
-        luma, chroma = frame.cuda()
+        luma, chroma = _planes(frame)
         height, width = luma.shape[0], luma.shape[1]
         with self._nvdec.machine.active():
             lease = self._pool.take((height, width))
             if lease is None:
                 self._queue.wait()
-                return self._downloads.fetch(self._surface(frame), self._colours)
+                return self._downloads.fetch(_surface(luma, chroma, owner=frame), self._colours)
             self._queue.copy_blocks(lease.address, luma.dataptr, width, height, luma.stride[0])
             chroma_to = lease.address + height * width
             self._queue.copy_blocks(chroma_to, chroma.dataptr, width, height // 2, chroma.stride[0])
@@ -185,17 +185,25 @@ class NvdecSession:
             self._decoder = None
             self._queue.close()
 
-    def _surface(self, frame: DecodedFrame) -> Surface:
-        luma, chroma = frame.cuda()
-        assert luma.stride[0] == chroma.stride[0]
-        return Surface(
-            address=luma.dataptr,
-            size=(luma.shape[0], luma.shape[1]),
-            pitch=luma.stride[0],
-            format="nv12",
-            chroma=chroma.dataptr,
-            owner=frame,
-        )
+
+def _planes(frame: DecodedFrame) -> Sequence[CAIMemoryView]:
+    """Luma and chroma. Raises CudaError."""
+    try:
+        return frame.cuda()
+    except Exception as e:
+        raise CudaError(f"a picture of NVDEC cannot be reached: {one_line(e)}") from e
+
+
+def _surface(luma: CAIMemoryView, chroma: CAIMemoryView, *, owner: object) -> Surface:
+    assert luma.stride[0] == chroma.stride[0]
+    return Surface(
+        address=luma.dataptr,
+        size=(luma.shape[0], luma.shape[1]),
+        pitch=luma.stride[0],
+        format="nv12",
+        chroma=chroma.dataptr,
+        owner=owner,
+    )
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 from yolotrt.errors import SourceError
 from yolotrt.preprocess.surface import Matrix
 from yolotrt.sources.bitstream import brings_headers, sequence_headers
-from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoded, PictureDecoder, Told, decoder_of
+from yolotrt.sources.decoders import DamagedPacketError, Decoded, DecodeRequest, PictureDecoder, decoder_of
 from yolotrt.sources.device_images import Colours, Downloads, SurfacePool
 from yolotrt.sources.nvdec import Nvdec, NvdecError, NvdecSession
 from yolotrt.sources.nvdec_api import DecodedFrame
@@ -99,24 +99,13 @@ class NvdecStream:
     made, where the driver has no more of them.
     """
 
-    def __init__(
-        self,
-        nvdec: Nvdec,
-        stream: VideoStream,
-        on_cpu: Callable[[], AvDecoder],
-        told: Told,
-        *,
-        name: str,
-        refusal: str,
-        at_once: bool,
-        forced: bool,
-    ) -> None:
+    def __init__(self, nvdec: Nvdec, request: DecodeRequest, *, forced: bool) -> None:
         """See `GpuDecoding.open`."""
-        self._nvdec, self._stream, self._on_cpu, self._told = nvdec, stream, on_cpu, told
-        self._name, self._refusal, self._forced = name, refusal, forced
+        stream = request.stream
+        self._nvdec, self._request, self._stream, self._forced = nvdec, request, stream, forced
         context = stream.codec_context
         self._codec = context.codec.canonical_name
-        self._at_once = at_once and not context.has_b_frames
+        self._at_once = request.at_once and not context.has_b_frames
         self._time_base = stream.time_base
         extradata = bytes(context.extradata or b"")
         # MP4 and its like store lengths in place of start codes, and the headers apart; a filter puts these in.
@@ -193,8 +182,9 @@ class NvdecStream:
         """Make a session at a key frame, or leave all to PyAV."""
         if not packet.size:
             return
-        if self._refusal:
-            self._leave(self._refusal)
+        refusal = _refusal(self._request)
+        if refusal:
+            self._leave(refusal)
             return
         if not packet.is_keyframe:
             self._skipped += 1
@@ -217,14 +207,14 @@ class NvdecStream:
         self._headers = sequence_headers(self._codec, data) or sequence_headers(self._codec, self._extradata)
         if not self._is_told:
             self._is_told = True
-            self._told("nvdec", "")
+            self._request.told("nvdec", "")
 
     def _leave(self, why: str) -> None:
         """PyAV decodes from here on. Raises SourceError where that is not wanted."""
         if self._forced:
-            raise SourceError(f"{self._name}: NVDEC cannot decode it: {why}", remedy="Use --decoder auto.")
-        self._cpu = self._on_cpu()
-        self._told("pyav", why)
+            raise SourceError(f"{self._request.name}: NVDEC cannot decode it: {why}", remedy="Use --decoder auto.")
+        self._cpu = self._request.on_cpu()
+        self._request.told("pyav", why)
 
     def _after(self, error: NvdecError, packet: av.Packet[Any], session: NvdecSession) -> list[Decoded]:
         """Go on after a session has failed at a packet."""
@@ -278,3 +268,10 @@ class NvdecStream:
             return b"".join(map(bytes, self._filter.filter(copy)))
         except av.FFmpegError as e:
             raise DamagedPacketError(str(e)) from e
+
+
+def _refusal(request: DecodeRequest) -> str:
+    """Why a stream is none for NVDEC, as far as its container tells; else empty."""
+    if request.container == "avi":
+        return "AVI does not say when its pictures are shown"
+    return "the pictures are to be turned" if request.turned else ""

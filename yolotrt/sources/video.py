@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolotrt.errors import MissingExtraError, SourceError
 from yolotrt.sources.base import Source, SourceInfo, Watcher
-from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoded, PictureDecoder
+from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoded, DecodeRequest, PictureDecoder
 from yolotrt.sources.pixels import Converter, Orientation
 from yolotrt.types import Frame
 
@@ -101,12 +101,14 @@ class VideoSource(Source):
 
     def _decoder(self, container: InputContainer, stream: VideoStream) -> PictureDecoder:
         return self.decoders.open(
-            stream,
-            lambda: AvDecoder(stream.codec_context, Converter()),
-            self.watcher.decoder,
-            name=str(self._path),
-            container=container.format.name,
-            turned=self._is_turned,
+            DecodeRequest(
+                stream=stream,
+                on_cpu=lambda: AvDecoder(stream.codec_context, Converter()),
+                told=self.watcher.decoder,
+                name=str(self._path),
+                container=container.format.name,
+                turned=self._is_turned,
+            )
         )
 
     def _seconds(self, ticks: int | None, first: int | None, index: int) -> float:
