@@ -6,23 +6,16 @@ import ctypes
 import functools
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.support.cuda_host.build import run
-from yolotrt.cuda.kernel_source import KernelSource
+from tests.support.cuda_host import launches
+from tests.support.cuda_host.launches import NAME
 
 SOURCE = Path(__file__).with_name("libcuda.c")
-NAME = "libcuda.so.1"
-_LARGEST = 320  # bytes of a kernel's arguments
-
-_Launcher = ctypes.CFUNCTYPE(
-    None, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint), ctypes.POINTER(ctypes.c_uint), ctypes.c_void_p
-)
 HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -39,12 +32,9 @@ def build(folder: Path) -> Path:
 class HostDriver:
     """What a test sets and reads, in a process that was started with the library."""
 
-    def __init__(self, sources: Sequence[KernelSource]) -> None:
+    def __init__(self) -> None:
         self._library = library()
-        self._sources = sources
-        self._launcher = _Launcher(self._launch)
-        self._library.host_set_launcher(self._launcher)
-        self.failed: list[BaseException] = []
+        launches.take()
 
     @property
     def open(self) -> int:
@@ -69,15 +59,6 @@ class HostDriver:
     def set_version(self, version: int) -> None:
         """What CUDA version the driver runs: 12080 for 12.8."""
         self._library.host_set_version(version)
-
-    def _launch(self, kernel: bytes, grid: Any, block: Any, arguments: int) -> None:
-        try:
-            name = kernel.decode()
-            source = next(s for s in self._sources if f"KERNEL({name}," in s.texts[s.path.name])
-            held = np.frombuffer(ctypes.string_at(arguments, _LARGEST), np.uint8)
-            run(source, name, tuple(grid[:3]), tuple(block[:3]), held)
-        except BaseException as e:  # noqa: BLE001 - nothing may pass through C; the fixture raises it
-            self.failed.append(e)
 
 
 @functools.cache

@@ -21,7 +21,7 @@ enum { LARGEST_ARGUMENTS = 320, MEMORIES = 4096 };
 typedef void (*Launcher)(const char *kernel, const unsigned *grid, const unsigned *block, const void *arguments);
 static Launcher launcher;
 static int version = 13000, loads;
-static Address free_bytes = 1ull << 30;
+static const size_t all_memory = 3ull << 29; /* of the GPU; pinned memory has as much */
 static char primary, foreign;
 void host_set_launcher(Launcher given) { launcher = given; }
 void host_set_version(int given) { version = given; }
@@ -45,9 +45,15 @@ static Memory *memory_of(Address address) {
     return NULL;
 }
 
+static size_t left(int pinned) {
+    size_t found = all_memory;
+    for (int i = 0; i < MEMORIES; i++) found -= memories[i].pinned == pinned ? memories[i].size : 0;
+    return found;
+}
+
 static Result allocate(Address *out, size_t size, int pinned) {
     if (!current) return INVALID_CONTEXT;
-    if (size > free_bytes) return OUT_OF_MEMORY;
+    if (size > left(pinned)) return OUT_OF_MEMORY;
     void *made = NULL;
     if (!size || posix_memalign(&made, 256, size)) return INVALID_VALUE;
     memset(made, 0xAA, size);
@@ -156,7 +162,11 @@ static Result release(Address address, int pinned) {
 Result cuMemFree_v2(Address address) { return release(address, 0); }
 Result cuMemFreeAsync(Address address, void *stream) { return release(address, 0); }
 Result cuMemFreeHost(void *address) { return release((Address)address, 1); }
-Result cuMemGetInfo_v2(size_t *free_, size_t *total) { *free_ = *total = free_bytes; return OK; }
+Result cuMemGetInfo_v2(size_t *out, size_t *total) {
+    *out = left(0);
+    *total = all_memory;
+    return OK;
+}
 Result cuMemcpyAsync(Address to, Address from, size_t size, void *stream) {
     return copy(stream, (Step){.to = to, .from = from, .size = size, .rows = 1});
 }
@@ -297,9 +307,9 @@ Result cuDriverGetVersion(int *out) { *out = version; return OK; }
 Result cuDeviceGetCount(int *out) { *out = 1; return OK; }
 Result cuDeviceGet(int *out, int index) { *out = index; return index ? INVALID_DEVICE : OK; }
 Result cuDeviceGetName(char *out, int size, int device) { snprintf(out, size, "NVIDIA Host"); return OK; }
-Result cuDeviceTotalMem_v2(size_t *out, int device) { *out = 1ull << 37; return OK; }
+Result cuDeviceTotalMem_v2(size_t *out, int device) { *out = all_memory; return OK; }
 Result cuDeviceGetAttribute(int *out, int which, int device) {
-    *out = which == 75 ? 9 : which == 76 ? 0 : 1; /* compute capability 9.0; all else it can */
+    *out = which == 75 ? 8 : which == 76 ? 9 : 1; /* compute capability 8.9; all else it can */
     return OK;
 }
 Result cuDevicePrimaryCtxRetain(void **out, int device) { *out = &primary; return OK; }

@@ -1,0 +1,1 @@
+"""A stand-in for TensorRT-RTX over ONNX Runtime, for rehearsals of what needs a GPU."""
