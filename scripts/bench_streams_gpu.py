@@ -45,7 +45,8 @@ SIZE = (1080, 1920)
 
 def write_clip(path: Path, *, size: tuple[int, int] = SIZE, frames: int = 300, b_frames: int = 2) -> Path:
     """The sample video in H.264 of this size, a key frame each second. Cameras send no B-frames."""
-    options = {"preset": "veryfast", "g": str(FPS), "bf": str(b_frames), "crf": "23"}
+    own = f"keyint={FPS}:bframes={b_frames}:b-adapt=0"
+    options = {"preset": "veryfast", "crf": "23", "x264-params": own}
     with av.open(str(assets.sample_video())) as source, av.open(str(path), "w") as target:
         stream = target.add_stream("libx264", rate=FPS, options=options)
         stream.height, stream.width = size

@@ -88,7 +88,10 @@ def test_a_file_that_is_cut_short(bench: GpuBench, tmp_path: Path) -> None:
 
 def test_sessions_side_by_side(bench: GpuBench, tmp_path: Path) -> None:
     paths = [
-        write_video(tmp_path / f"{n}.mp4", shared.noise(40, seed=n), encoder={"bf": str(n % 3)}) for n in range(16)
+        write_video(
+            tmp_path / f"{n}.mp4", shared.noise(40, seed=n), encoder={"x264-params": f"bframes={n % 3}:b-adapt=0"}
+        )
+        for n in range(16)
     ]
 
     def read(path: Path) -> list[Frame]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import http.server
 import sys
 import threading
 import types
@@ -21,7 +23,7 @@ from tests.support.cuda_host.machine import HostMachine
 from tests.support.host_nvdec import DecodedPicture, HostNvdec, PixelFormat
 from tests.support.media import cut, moving_box, picture, write_video
 from yolotrt.errors import CudaError, MissingExtraError, SourceError, UsageError
-from yolotrt.sources import Source, VideoSource, Watcher
+from yolotrt.sources import NetworkSource, Source, VideoSource, Watcher
 from yolotrt.sources.decoder_choice import OnNvdec, choose
 from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, DecodeRequest, Decoders
 from yolotrt.sources.device_images import Budget, PooledImage
@@ -31,7 +33,7 @@ from yolotrt.sources.pixels import Converter
 from yolotrt.types import Frame, ImageU8
 
 X265 = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
-X264 = {"bf": "2", "g": "12"}
+X264 = {"x264-params": "bframes=2:b-adapt=0:keyint=12:scenecut=0"}  # always B-frames
 
 
 class Told(Watcher):
@@ -231,7 +233,7 @@ def test_what_the_gpu_does_not_decode(bench: Bench, tmp_path: Path, caps: dict[s
 
 
 def test_frames_hidden_by_an_edit_list(bench: Bench, tmp_path: Path) -> None:
-    whole = write_video(tmp_path / "whole.mp4", noise(24), encoder={"g": "12", "bf": "2"})
+    whole = write_video(tmp_path / "whole.mp4", noise(24), encoder=X264)
     path = tmp_path / "a.mp4"
     with av.open(str(whole)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -415,7 +417,9 @@ def test_a_session_that_fails_on_the_way(bench: Bench, tmp_path: Path) -> None:
 def test_sessions_that_fail_again_and_again(bench: Bench, tmp_path: Path) -> None:
     # Each session fails before it has given a picture.
     bench.api.fails_at = dict.fromkeys(range(1, 100), True)
-    path = write_video(tmp_path / "a.h264", noise(40), encoder={"g": "8", "bf": "6", "sc_threshold": "0"})
+    path = write_video(
+        tmp_path / "a.h264", noise(40), encoder={"x264-params": "bframes=6:b-adapt=0:keyint=8:scenecut=0"}
+    )
     frames = bench.frames(path)
     assert [name for name, _ in bench.told.decoders] == ["nvdec", "pyav"]
     assert bench.told.corrupted == 2
@@ -439,7 +443,7 @@ def test_pictures_that_grow(bench: Bench, tmp_path: Path) -> None:
 
 def test_headers_that_the_container_changes(bench: Bench, tmp_path: Path) -> None:
     parts = [
-        write_video(tmp_path / f"{n}.flv", noise(9, seed=n), encoder={"crf": str(20 + n), "bf": "2"}) for n in range(2)
+        write_video(tmp_path / f"{n}.flv", noise(9, seed=n), encoder={**X264, "crf": str(20 + n)}) for n in range(2)
     ]
     path = tmp_path / "both.flv"
     path.write_bytes(parts[0].read_bytes() + parts[1].read_bytes()[13:])  # without its file header
@@ -452,7 +456,7 @@ def test_headers_that_the_container_changes(bench: Bench, tmp_path: Path) -> Non
 def test_colours_that_change(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / "a.h264"
     parts = [
-        write_video(tmp_path / f"{n}.h264", noise(5, seed=n), colorspace=n, full_range=n == 1, encoder={"bf": "2"})
+        write_video(tmp_path / f"{n}.h264", noise(5, seed=n), colorspace=n, full_range=n == 1, encoder=X264)
         for n in (1, 5)
     ]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -468,6 +472,61 @@ def test_pictures_of_another_format(bench: Bench, tmp_path: Path) -> None:
     frames = bench.frames(path)
     assert_same(frames, by_pyav(path))
     assert bench.told.decoders[-1] == ("pyav", "the pictures have become P016")
+
+
+def test_b_frames_that_no_header_tells(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", noise(36), encoder=X264)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = Decoders(nvdec=OnNvdec(bench.nvdec)).open(
+            DecodeRequest(
+                stream=stream,
+                on_cpu=lambda: AvDecoder(stream.codec_context, Converter()),
+                told=bench.told.decoder,
+                name="a",
+                container="mp4",
+                at_once=True,
+            )
+        )
+        monkeypatch.setattr(decoder, "_at_once", True)
+        times = [frame.pts for packet in container.demux(stream) for frame in decoder.decode(packet)]
+        decoder.close()
+    assert None not in times
+    wanted = sorted(cast("list[int]", times))
+    assert len(set(wanted)) == 36
+    assert times[:12] != wanted[:12], "the first key frame's pictures come in the order of decoding"
+    assert times[12:] == wanted[12:]
+    assert len(bench.api.sessions) == 2
+    assert bench.told.decoders == [("nvdec", "")]
+
+
+def test_a_recording_over_http(bench: Bench, tmp_path: Path) -> None:
+    good = write_video(tmp_path / "good.mp4", noise(20))
+    write_video(tmp_path / "deep.mp4", noise(4), pix_fmt="yuv420p10le")
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        try:
+            for forced in (False, True):
+                source = NetworkSource(f"{address}/good.mp4")
+                source.decoders, source.watcher = Decoders(nvdec=OnNvdec(bench.nvdec), forced=forced), bench.told
+                frames = list(source)
+                assert all(on_gpu(frames))
+                for frame, wanted in zip(frames, by_pyav(good), strict=True):
+                    np.testing.assert_array_equal(frame.pixels, wanted.pixels)
+            source = NetworkSource(f"{address}/deep.mp4")
+            source.decoders = Decoders(nvdec=OnNvdec(bench.nvdec), forced=True)
+            with pytest.raises(SourceError, match=r"deep\.mp4: NVDEC cannot decode it: the pictures are yuv420p10le"):
+                list(source)
+        finally:
+            server.shutdown()
+    assert bench.told.decoders == [("nvdec", "")] * 2
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the base class's)
+        pass
 
 
 def test_a_stream_without_key_frames(bench: Bench, tmp_path: Path) -> None:

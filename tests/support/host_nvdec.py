@@ -66,8 +66,11 @@ class DecodedPicture:
 class HostDecoder:
     """One session."""
 
-    def __init__(self, api: HostNvdec, codec: Codec) -> None:
+    def __init__(self, api: HostNvdec, codec: Codec, latency: Latency) -> None:
         self._api = api
+        self._latency = latency
+        self._fed: list[int] = []
+        self._waiting: dict[int, av.VideoFrame] = {}
         self._context: Any = av.CodecContext.create({4: "h264", 8: "hevc", 11: "libdav1d"}[codec], "r")
         self._largest: tuple[int, int] | None = None
         self._memory: list[npt.NDArray[np.uint8]] = []
@@ -87,9 +90,20 @@ class HostDecoder:
             assert self._context.name == "libdav1d" or bytes(given)[:4] in (b"\0\0\0\1", b"\0\0\1" + bytes(given)[3:4])
             given.pts = packet.pts
             frames = self._context.decode(given)
+            self._fed.append(packet.pts)
         else:
             frames = self._context.decode(None)
+        if self._latency is Latency.LOW:
+            frames = self._in_order_of_decoding(frames)
         return [self._picture(frame, number) for number, frame in enumerate(frames)]
+
+    def _in_order_of_decoding(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
+        """As the real one has them where no picture waits for those that are shown before it."""
+        self._waiting |= {frame.pts: frame for frame in frames if frame.pts is not None}
+        ready = []
+        while self._fed and self._fed[0] in self._waiting:
+            ready.append(self._waiting.pop(self._fed.pop(0)))
+        return ready
 
     def _picture(self, frame: av.VideoFrame, number: int) -> DecodedPicture:
         height, width = frame.height, frame.width
@@ -157,7 +171,7 @@ class HostNvdec:
         self.places.add((gpuid, cudacontext, cudastream))
         if len(self.sessions) >= self.most:
             raise RuntimeError("cuvidCreateDecoder returned error 2: CUDA_ERROR_OUT_OF_MEMORY")
-        self.sessions.append(HostDecoder(self, Codec(codec)))
+        self.sessions.append(HostDecoder(self, Codec(codec), Latency(latency)))
         return self.sessions[-1]
 
     def GetDecoderCaps(self, *, gpuid: int, codec: Any) -> Mapping[str, int]:  # noqa: N802

@@ -48,7 +48,7 @@ class Budget:
 
     def __init__(self, size: int) -> None:
         self._left = size
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a lease may end anywhere, and in here as well
 
     def take(self, size: int) -> bool:
         with self._lock:

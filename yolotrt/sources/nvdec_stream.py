@@ -119,6 +119,8 @@ class NvdecStream:
         # One that may still hold pictures that were handed out with the packet before.
         self._ended: NvdecSession | None = None
         self._headers: frozenset[bytes] = frozenset()
+        self._last_pts: int | None = None
+        self._is_out_of_order = False
         self._is_told = False
         self._skipped = self._failures = 0
         # By time: whether an edit list hides the frame.
@@ -153,7 +155,9 @@ class NvdecStream:
             self._leave("its headers change on the way")
             return before + self._decode(packet)
         data = self._bytes(packet)
-        changes = packet.is_keyframe and not sequence_headers(self._codec, data) <= self._headers
+        changes = packet.is_keyframe and (
+            self._is_out_of_order or not sequence_headers(self._codec, data) <= self._headers
+        )
         before = self._end() if changes else []
         if self._session is None:
             self._begin(packet, data)
@@ -204,6 +208,7 @@ class NvdecStream:
             self._leave(str(e))
             return
         self._skipped, self._hidden = 0, {}
+        self._last_pts, self._is_out_of_order = None, False
         self._headers = sequence_headers(self._codec, data) or sequence_headers(self._codec, self._extradata)
         if not self._is_told:
             self._is_told = True
@@ -243,6 +248,11 @@ class NvdecStream:
 
     def _shown(self, session: NvdecSession, frames: Sequence[DecodedFrame]) -> list[Decoded]:
         found = [self._decoded(session, frame) for frame in frames]
+        for frame in found:
+            if self._at_once and frame.pts is not None and frame.pts < (self._last_pts or frame.pts):
+                # It has B-frames, which its headers do not tell: from the next key frame on it waits for them.
+                self._at_once, self._is_out_of_order = False, True
+            self._last_pts = frame.pts
         return [frame for frame in found if not (frame.pts is not None and self._hidden.get(frame.pts))]
 
     def _decoded(self, session: NvdecSession, frame: DecodedFrame) -> Decoded:
