@@ -500,6 +500,33 @@ def test_b_frames_that_no_header_tells(bench: Bench, tmp_path: Path, monkeypatch
     assert bench.told.decoders == [("nvdec", "")]
 
 
+@pytest.mark.parametrize(("at_once", "damaged"), [(True, 2), (True, 3), (False, 1)])
+def test_key_frames_that_are_damaged(bench: Bench, tmp_path: Path, at_once: bool, damaged: int) -> None:
+    path = write_video(tmp_path / "a.h264", noise(5), encoder={"bf": "0", "tune": "zerolatency"})
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = Decoders(nvdec=OnNvdec(bench.nvdec)).open(
+            DecodeRequest(
+                stream=stream,
+                on_cpu=lambda: AvDecoder(stream.codec_context, Converter()),
+                told=bench.told.decoder,
+                name="a",
+                container="h264",
+                at_once=at_once,
+            )
+        )
+        bad = av.Packet(b"\0\0\0\1\x65\xff\xff\xff")
+        bad.is_keyframe = True
+        for _ in range(damaged):
+            with contextlib.suppress(DamagedPacketError):
+                assert decoder.decode(bad) == []
+        frames = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
+        decoder.close()
+    assert len(frames) == 5
+    wanted = ("nvdec", "") if at_once and damaged < 3 else ("pyav", "its first picture cannot be looked at")
+    assert bench.told.decoders == [wanted]
+
+
 def test_a_recording_over_http(bench: Bench, tmp_path: Path) -> None:
     good = write_video(tmp_path / "good.mp4", noise(20))
     write_video(tmp_path / "deep.mp4", noise(4), pix_fmt="yuv420p10le")

@@ -54,7 +54,7 @@ class _Look:
 
     @classmethod
     def at(cls, stream: VideoStream, packet: av.Packet[Any]) -> _Look:
-        """From a key frame's packet."""
+        """From a key frame's packet. Raises DamagedPacketError."""
         import av
 
         decoder = decoder_of(stream, "SLICE")
@@ -64,7 +64,7 @@ class _Look:
         except av.FFmpegError:
             frames = []
         if not frames:
-            return cls(size=(0, 0), colours=None, refusal="its first picture cannot be looked at")
+            raise DamagedPacketError("its first picture cannot be looked at")
         frame = frames[0]
         size, matrix = (frame.height, frame.width), _MATRICES.get(int(frame.colorspace))
         refusal = ""
@@ -195,7 +195,14 @@ class NvdecStream:
             if self._skipped > _BLIND:
                 self._leave("it has no key frames")
             return
-        look = _Look.at(self._stream, packet)
+        try:
+            look = _Look.at(self._stream, packet)
+        except DamagedPacketError as e:
+            self._failures += 1
+            if self._request.at_once and self._failures < _FAILURES:
+                raise  # a camera sends another one soon
+            self._leave(str(e))
+            return
         refusal = look.refusal or self._nvdec.refusal(self._codec, look.size)
         if refusal or look.colours is None:
             self._leave(refusal)
