@@ -129,3 +129,11 @@ def test_the_table_fits_a_narrow_terminal() -> None:
     assert all(word in text for word in ("reconnecting", "processed", "12,345", "12,000", "345", "100 ms"))
     folded = (line[: line.find("reconnecting")] if "reconnecting" in line else line for line in text.splitlines()[2:])
     assert "".join(part.strip() for part in folded) == name
+
+
+def test_what_decoded(statistics: RunStatistics, capsys: pytest.CaptureFixture[str]) -> None:
+    several = ["nvdec", "pyav (the pictures are interlaced)", "nvdec"]
+    print_summary(statistics, [], decoders=several, to_stderr=False)
+    assert "Decoded by: 2 x nvdec, pyav (the pictures are interlaced)\n" in capsys.readouterr().out
+    print_summary(statistics, [], decoders=["pyav", "pyav"], to_stderr=False)
+    assert "Decoded by" not in capsys.readouterr().out, "nobody would expect anything else"

@@ -91,3 +91,14 @@ def test_threads_count_side_by_side() -> None:
     for thread in threads:
         thread.join()
     assert record.snapshot().processed == 8000
+
+
+def test_decoders_are_told_once_and_not_without_end() -> None:
+    record = StreamRecord("a")
+    for name in ("nvdec", "pyav (it is old)", "nvdec"):
+        record.decodes(name)
+    assert record.snapshot().decoders == ("nvdec", "pyav (it is old)")
+    assert record.snapshot().to_dict()["decoders"] == ["nvdec", "pyav (it is old)"]
+    for i in range(100):
+        record.decodes(f"pyav ({i})")
+    assert len(record.snapshot().decoders) == 16
