@@ -18,6 +18,7 @@ from yolotrt import assets
 from yolotrt.decode.raw import whole_head
 from yolotrt.export.head_surgery import HeadError, RawGraph, cut_head
 from yolotrt.export.precision import to_fp16
+from yolotrt.export.quantize import quantize
 from yolotrt.export.run_onnx import OnnxRunner
 from yolotrt.export.samples import batches, find_pictures
 from yolotrt.export.simplify import simplify
@@ -97,6 +98,21 @@ def test_the_demo_model_in_every_precision() -> None:
     # The last convolutions are in FP32 in every precision, and nothing follows them.
     assert {tensor.dtype for tensor in found.spec.outputs} == {"float32"}
     assert [n.op_type for n in found.model.graph.node if set(n.output) & {"boxes_8", "scores_32"}] == ["Conv", "Conv"]
+
+
+def test_a_quantized_graph() -> None:
+    """The last convolutions are never quantized, so what is cut off is the same."""
+    model = tiny_head(TinyHead(joined=True))
+    spec = read_onnx_spec(model)
+    low = quantize(model, lambda: batches(find_pictures(None), spec), kind="int8")
+    assert low.share > 0
+    found = cut_head(low.model, spec)
+    onnx.checker.check_model(found.model, full_check=True)
+    kinds = [node.op_type for node in found.model.graph.node]
+    assert kinds.count("QuantizeLinear") == [n.op_type for n in low.model.graph.node].count("QuantizeLinear") > 0
+    assert not {"Softmax", "Sigmoid", "Reshape", "Split"} & set(kinds)
+    images = next(batches(find_pictures(None), spec)).images
+    assert_same(low.model, found, images)
 
 
 def with_node(model: onnx.ModelProto, kind: str, name: str) -> onnx.ModelProto:
