@@ -146,6 +146,18 @@ def test_onnx_file(tmp_path: Path) -> None:
     assert read_onnx_spec(tiny_yolo(tmp_path / "d.onnx", batch=None, dynamic_size=True)).is_dynamic_size
 
 
+def test_sides_that_only_look_open(tmp_path: Path) -> None:
+    """Ultralytics' `dynamic=True` gives the number of channels a name, as if it could change."""
+    path = tiny_yolo(tmp_path / "m.onnx", batch=None, dynamic_size=True)
+    wanted = read_onnx_spec(path)
+    model = onnx.load(path)
+    for i, dim in enumerate(model.graph.output[0].type.tensor_type.shape.dim):
+        dim.dim_param = f"side_{i}"
+    found = read_onnx_spec(model)
+    assert found == wanted
+    assert found.outputs[0].shape == (None, 7, None)
+
+
 def test_onnx_of_something_else(tmp_path: Path) -> None:
     value = helper.make_tensor_value_info
     graph = helper.make_graph(

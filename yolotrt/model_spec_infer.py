@@ -24,6 +24,7 @@ _DYNAMIC_BATCH = BatchRange(min=1, opt=1, max=64)
 # A tensor of K final detections has at most this many rows; one of anchors has more (the smallest YOLO input, 32 by
 # 32 pixels, has 21, but then the rows are not six numbers long).
 _MAX_FINAL_DETECTIONS = 1000
+_TRIED_SIZES = (320, 640)
 
 
 def infer_spec(
@@ -80,14 +81,56 @@ def read_onnx_spec(model: Path | onnx.ModelProto, *, where: str | None = None) -
         model = load_onnx(model)
     graph = model.graph
     constants = {i.name for i in graph.initializer}
+    inputs = [tensor_spec(v) for v in graph.input if v.name not in constants]
+    outputs = [tensor_spec(v) for v in graph.output]
+    if outputs and outputs[0].shape[1:] == (None, None):
+        outputs = _closed_sides(model, inputs, outputs)
     spec = infer_spec(
-        inputs=[tensor_spec(v) for v in graph.input if v.name not in constants],
-        outputs=[tensor_spec(v) for v in graph.output],
+        inputs=inputs,
+        outputs=outputs,
         metadata={p.key: p.value for p in model.metadata_props},
         where=where or "the ONNX model",
     )
     # Seen, not believed: other tools quantize a graph and leave its metadata as it was.
     return dataclasses.replace(spec, precision=_precision(graph))
+
+
+def _closed_sides(
+    model: onnx.ModelProto, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> list[TensorSpec]:
+    """The outputs with those sides known that are the same for pictures of two sizes.
+
+    Exporters that leave the picture's size open may leave the number of channels open as well, though it is fixed.
+    """
+    import onnx
+
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        return list(outputs)
+    found: list[list[TensorSpec]] = []
+    for size in _TRIED_SIZES:
+        fixed = onnx.ModelProto()
+        fixed.CopyFrom(model)
+        (picture,) = (v for v in fixed.graph.input if v.name == inputs[0].name)
+        for dim, side in zip(picture.type.tensor_type.shape.dim, (1, 3, size, size), strict=True):
+            if not dim.dim_value:
+                dim.dim_value = side
+        del fixed.graph.value_info[:]
+        for value in fixed.graph.output:
+            value.type.tensor_type.ClearField("shape")
+        found.append([tensor_spec(v) for v in onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph.output])
+    return [_with_sides(*same, batch=inputs[0].shape[0]) for same in zip(outputs, *found, strict=True)]
+
+
+def _with_sides(output: TensorSpec, small: TensorSpec, large: TensorSpec, *, batch: int | None) -> TensorSpec:
+    if not len(output.shape) == len(small.shape) == len(large.shape):
+        return output
+    _, *sides = (_same(*each) for each in zip(output.shape, small.shape, large.shape, strict=True))
+    return dataclasses.replace(output, shape=(output.shape[0] or batch, *sides))
+
+
+def _same(given: int | None, small: int | None, large: int | None) -> int | None:
+    """A side as it was given; where that leaves it open, what it is for both sizes."""
+    return small if given is None and small == large else given
 
 
 def _precision(graph: onnx.GraphProto) -> Precision:
