@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Raises SinkError where the folder cannot be written or the disk is full.
     """
     with writing(target):
+        if target.is_dir():  # `.` and `..` have no name that another could be made from
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not tempfile.mkstemp: its files are private, and an output gets the rights that any other new file has.
         temporary = target.with_name(f".{target.stem[:_STEM]}.{secrets.token_hex(8)}{target.suffix}")

@@ -20,7 +20,7 @@ from yolotrt.errors import (
     YolotrtError,
 )
 from yolotrt.model_spec import BatchRange, TensorSpec
-from yolotrt.plan_file import PlanFile
+from yolotrt.plan_file import PlanFile, read_plan_file
 
 DTYPES = {
     "FLOAT": "float32",
@@ -34,6 +34,29 @@ DTYPES = {
 # What TensorRT 10 and 11 say of a plan of another version, and of one for another GPU.
 _OTHER_VERSION = re.compile(r"expecting library version ([\d.]+) got ([\d.]*\d)?")
 _OTHER_GPU = re.compile(r"expecting compute ([\d.]+\d) got compute ([\d.]+\d)")
+
+
+def find_plan(path: Path, *, device: int = 0, flavour: Flavour | None = None) -> tuple[PlanFile, Flavour, Device]:
+    """A plan file, the TensorRT that reads it, and the GPU to load it on.
+
+    Args:
+        path: plain, or with Ultralytics' header.
+        device: number of the GPU.
+        flavour: which TensorRT loads it; None takes the installed one that reads it.
+
+    Raises:
+        ModelError: no such file, or no plan.
+        PlanMismatchError: a plan of another TensorRT.
+        MissingExtraError: no TensorRT, or no CUDA packages, are installed.
+        CudaError: no driver, or no such GPU.
+        BackendError: TensorRT cannot be imported.
+    """
+    plan_file = read_plan_file(path)
+    if flavour is None:
+        flavour = choose_flavour(plan_file)
+    else:
+        check_flavour(plan_file, flavour)
+    return plan_file, flavour, Device.open(device)
 
 
 def choose_flavour(plan_file: PlanFile) -> Flavour:

@@ -14,8 +14,7 @@ from yolotrt.backends.flavours import Flavour
 from yolotrt.backends.tensorrt_api import ICudaEngine, IExecutionContext, Runtime
 from yolotrt.backends.tensorrt_engine import (
     InputRange,
-    check_flavour,
-    choose_flavour,
+    find_plan,
     load_engine,
     tensors,
 )
@@ -25,7 +24,7 @@ from yolotrt.cuda.memory import StagedBuffer
 from yolotrt.cuda.stream import Stream
 from yolotrt.errors import BackendError, CudaError
 from yolotrt.model_spec import TensorSpec
-from yolotrt.plan_file import PlanFile, read_plan_file
+from yolotrt.plan_file import PlanFile
 from yolotrt.types import Batch, RawOutputs
 
 Shape = tuple[int, ...]
@@ -92,12 +91,7 @@ class TensorRTBackend(Backend):
             CudaError: no driver, no such GPU, or out of memory.
             BackendError: TensorRT cannot start.
         """
-        plan_file = read_plan_file(path)
-        if flavour is None:
-            flavour = choose_flavour(plan_file)
-        check_flavour(plan_file, flavour)
-        gpu = Device.open(device)
-        return cls(plan_file, flavour, gpu)
+        return cls(*find_plan(path, device=device, flavour=flavour))
 
     def _make_context(self, messages: Messages) -> IExecutionContext:
         assert self._engine is not None

@@ -20,7 +20,7 @@ from yolotrt.backends.tensorrt_api import (
     IRuntimeConfig,
     Runtime,
 )
-from yolotrt.backends.tensorrt_engine import InputRange, check_flavour, choose_flavour, load_engine, tensors
+from yolotrt.backends.tensorrt_engine import InputRange, find_plan, load_engine, tensors
 from yolotrt.backends.tensorrt_log import Messages, capture
 from yolotrt.cuda.device import Device
 from yolotrt.cuda.gpu import gpu
@@ -28,7 +28,7 @@ from yolotrt.cuda.machine import Machine, Queue
 from yolotrt.detections import Detections
 from yolotrt.errors import BackendError, CudaError, ModelError
 from yolotrt.options import DetectOptions
-from yolotrt.plan_file import PlanFile, read_plan_file
+from yolotrt.plan_file import PlanFile
 
 
 def open_graphs(path: Path, *, device: int = 0, options: GraphOptions | None = None) -> GraphRunner:
@@ -46,10 +46,7 @@ def open_graphs(path: Path, *, device: int = 0, options: GraphOptions | None = N
         CudaError: no driver, no such GPU, or out of memory.
         BackendError: TensorRT cannot start.
     """
-    plan_file = read_plan_file(path)
-    flavour = choose_flavour(plan_file)
-    check_flavour(plan_file, flavour)
-    found = Device.open(device)
+    plan_file, flavour, found = find_plan(path, device=device)
     machine = gpu(found)
     engine = TensorRTGraphEngine(plan_file, flavour, found, machine)
     try:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from yolotrt.backends.tensorrt_engine import check_flavour, choose_flavour
+from yolotrt.backends.tensorrt_engine import find_plan
 from yolotrt.backends.tensorrt_graph import TensorRTGraphEngine
-from yolotrt.cuda.device import Device
 from yolotrt.cuda.gpu import gpu
-from yolotrt.plan_file import read_plan_file
 
 _WIDEST = 8  # bytes of the widest dtype that an engine gives
 
@@ -29,9 +27,8 @@ def bare_engine(plan: Path, batch: int, *, device: int = 0) -> Iterator[Callable
     Raises:
         ModelError, BackendError, CudaError: as `open_graphs`; the engine cannot be recorded.
     """
-    found, plan_file = Device.open(device), read_plan_file(plan)
-    machine, flavour = gpu(found), choose_flavour(plan_file)
-    check_flavour(plan_file, flavour)
+    plan_file, flavour, found = find_plan(plan, device=device)
+    machine = gpu(found)
     engine = TensorRTGraphEngine(plan_file, flavour, found, machine)
     with contextlib.ExitStack() as opened:
         opened.callback(engine.close)

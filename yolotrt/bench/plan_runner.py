@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from yolotrt.backends.flavours import Flavour
 from yolotrt.backends.tensorrt_api import ICudaEngine, IExecutionContext, IProfiler, Runtime
-from yolotrt.backends.tensorrt_engine import check_flavour, choose_flavour, load_engine, tensors
+from yolotrt.backends.tensorrt_engine import find_plan, load_engine, tensors
 from yolotrt.backends.tensorrt_log import Messages, capture
 from yolotrt.bench.cuda_events import EventPair
 from yolotrt.cuda.device import Device
 from yolotrt.cuda.memory import StagedBuffer
 from yolotrt.cuda.stream import Stream
 from yolotrt.errors import BackendError
-from yolotrt.plan_file import PlanFile, read_plan_file
+from yolotrt.plan_file import PlanFile
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,10 +58,7 @@ class PlanRunner:
     @classmethod
     def open(cls, path: Path, *, device: int = 0) -> PlanRunner:
         """Load a plan file on a GPU. Raises as `TensorRTBackend.open`."""
-        plan_file = read_plan_file(path)
-        flavour = choose_flavour(plan_file)
-        check_flavour(plan_file, flavour)
-        return cls(plan_file, flavour, Device.open(device))
+        return cls(*find_plan(path, device=device))
 
     def load(self, images: npt.NDArray[Any]) -> None:
         """Copy the input, `[N, 3, H, W]` in the model's dtype, to the GPU for every run to come.
