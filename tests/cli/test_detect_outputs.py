@@ -159,6 +159,7 @@ _WRONG = [
     (["--coco-like", "a.json"], 2, "--coco-like takes the ids for --coco"),
     (["--coco", "a.json", "--coco-like", "none.json"], 2, "none.json: cannot read the annotations"),
     (["--coco", "red.png"], 2, "--coco red.png is the source itself"),
+    (["--coco", "."], 1, "cannot write .: a file stands where a folder is needed, or the reverse"),
     (["--coco", "tiny.onnx/a.json"], 1, "a file stands where a folder is needed"),
     (["--crops", "."], 2, ". holds the pictures and videos that the crops are cut from"),
     (["--crops", "tiny.onnx"], 1, "a file stands where a folder is needed"),
