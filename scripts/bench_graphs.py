@@ -30,19 +30,18 @@ sys.path.insert(0, str(ROOT))
 from yolotrt import Detector, assets  # noqa: E402
 from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner  # noqa: E402
 from yolotrt.backends.cuda_lane import GraphPicture  # noqa: E402
-from yolotrt.backends.tensorrt_engine import choose_flavour  # noqa: E402
-from yolotrt.backends.tensorrt_graph import TensorRTGraphEngine, open_graphs  # noqa: E402
+from yolotrt.backends.tensorrt_graph import open_graphs  # noqa: E402
+from yolotrt.bench.graph_engine import bare_engine  # noqa: E402
 from yolotrt.cache import cache_folder  # noqa: E402
 from yolotrt.cuda.compile import compiler_version  # noqa: E402
 from yolotrt.cuda.device import Device  # noqa: E402
-from yolotrt.cuda.driver import driver_version  # noqa: E402
+from yolotrt.cuda.driver import check, driver, driver_version  # noqa: E402
 from yolotrt.cuda.gpu import gpu  # noqa: E402
 from yolotrt.errors import MissingExtraError  # noqa: E402
 from yolotrt.evaluation.matching import match_all  # noqa: E402
 from yolotrt.export.pipeline import export_model  # noqa: E402
 from yolotrt.model_spec import BatchRange  # noqa: E402
 from yolotrt.options import DetectOptions  # noqa: E402
-from yolotrt.plan_file import read_plan_file  # noqa: E402
 from yolotrt.preprocess.surface import Surface  # noqa: E402
 from yolotrt.sources import open_source  # noqa: E402
 from yolotrt.types import ImageU8  # noqa: E402
@@ -59,7 +58,7 @@ Case = Callable[[], object]
 
 
 def timed(cases: dict[str, Case], *, rounds: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds per call: of each case the median of all calls, its spread over rounds, and the 95th percentile.
+    """Milliseconds per call: of each case the median of all calls, its spread over rounds, and the slowest ones.
 
     `of_the_first` is the ratio to the first case, its median over rounds and its spread.
     """
@@ -84,36 +83,11 @@ def timed(cases: dict[str, Case], *, rounds: int, seconds: float) -> dict[str, A
         table[name] = {
             "p50_ms": round(float(np.median(everything)), 4),
             "p50_by_round": [round(median, 4) for median in medians],
-            "p95_ms": round(float(np.percentile(everything, 95)), 4),
+            **{f"p{rank}_ms": round(float(np.percentile(everything, rank)), 4) for rank in (95, 99)},
+            "p99_of_p50": round(float(np.percentile(everything, 99) / np.median(everything)), 3),
             "of_the_first": [round(v, 3) for v in (statistics.median(ratios), min(ratios), max(ratios))],
         }
     return table
-
-
-@contextlib.contextmanager
-def bare_engine(plan: Path, batch: int) -> Iterator[Case]:
-    """The engine alone as a CUDA graph: launch it and wait."""
-    device = Device.open(0)
-    machine, plan_file = gpu(device), read_plan_file(plan)
-    engine = TensorRTGraphEngine(plan_file, choose_flavour(plan_file), device, machine)
-    with contextlib.ExitStack() as opened:
-        opened.callback(engine.close)
-        opened.enter_context(machine.active())
-        queue = opened.enter_context(contextlib.closing(machine.queue()))
-        lane = opened.enter_context(contextlib.closing(engine.lane(queue)))
-        shapes = {engine.spec.input.name: (batch, 3, *engine.spec.imgsz), **engine.output_shapes(batch)}
-        # Four bytes suffice for every dtype.
-        memory = {name: machine.allocate(4 * int(np.prod(shape))) for name, shape in shapes.items()}
-        for held in memory.values():
-            opened.enter_context(contextlib.closing(held))
-        enqueue = lane.prepare(batch, {name: held.address for name, held in memory.items()})
-        recording = opened.enter_context(contextlib.closing(queue.record(enqueue)))
-
-        def run() -> None:
-            queue.replay(recording)
-            queue.wait()
-
-        yield run
 
 
 @contextlib.contextmanager
@@ -234,6 +208,40 @@ def start_table(plan: Path) -> dict[str, float]:
     return table
 
 
+def memory_table(plan: Path, image: ImageU8, calls: int) -> dict[str, Any]:
+    """MiB of the GPU for a first and for a further lane, and what many calls add to them and to the host's."""
+    table: dict[str, Any] = {"calls": calls}
+    with on_gpu(image, 1) as (surfaces, _):
+        before = used_mib()
+        with contextlib.closing(open_graphs(plan, options=GraphOptions(lanes=2))) as runner:
+            with runner.on_device(surfaces, OPTIONS):
+                first = used_mib()
+                runner(surfaces, OPTIONS)  # the first lane is taken
+                both = used_mib()
+            table |= {"first lane": round(first - before, 1), "further lane": round(both - first, 1)}
+            for _ in range(calls // 10):
+                runner(surfaces, OPTIONS)
+            gpu_mib, host_mib = used_mib(), resident_mib()
+            for _ in range(calls):
+                runner(surfaces, OPTIONS)
+            table |= {
+                "growth of the GPU's": round(used_mib() - gpu_mib, 2),
+                "growth of the host's": round(resident_mib() - host_mib, 2),
+            }
+    return table
+
+
+def used_mib() -> float:
+    """Of the GPU's memory, by whomever."""
+    with gpu(Device.open(0)).active():
+        free, total = check(driver().cuMemGetInfo(), "the memory of the GPU cannot be read")
+    return float(total - free) / 2**20
+
+
+def resident_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def use_an_empty_cache(folder: Path) -> str:
     """From here on keep everything in `folder`. Returns which compiler makes the kernels."""
     kept = cache_folder() / "kernels"
@@ -266,6 +274,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each case in each round")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--calls", type=int, default=100_000, help="after which memory is looked at again")
     args = parser.parse_args()
     with open_source(assets.sample_video()) as source:
         frames = [frame.pixels for frame in source]
@@ -286,6 +295,7 @@ def main() -> None:
                 record["start, s"] = start_table(made.plan)
                 record["boxes beside the path through the host"] = agreement(made.plan, made.manifest_path, frames[::3])
                 record["pictures/s: median, lowest, highest"] = thread_table(made.plan, image, args)
+                record["memory, MiB"] = memory_table(made.plan, image, args.calls)
             record[f"batch {batch}"] = batch_table(made.plan, made.manifest_path, image, batch, args)
             plans = {"whole head": made.plan}
             for name, edges in EDGES.items():
