@@ -64,7 +64,7 @@ def test_a_table_for_people(run: CommandLine, data: Path) -> None:
     code, out, _ = val(run, data)
     assert code == 0
     for text in ("mAP50-95", "mAP50", "small", "large", "red", "green", "blue", "100.0", "As Ultralytics counts it",
-                 "Best F1", "Note: 1 pictures have no label file"):  # fmt: skip
+                 "Best F1", "Note: pictures without a label file, taken as background: 1"):  # fmt: skip
         assert text in out
 
 

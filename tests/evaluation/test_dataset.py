@@ -39,7 +39,7 @@ def test_boxes_and_outlines_in_pixels(tmp_path: Path) -> None:
 def test_a_label_that_stands_there_twice_counts_once(tmp_path: Path) -> None:
     found = open_dataset(write_set(tmp_path, "1 0.5 0.5 0.2 0.4\n1 0.5 0.5 0.2 0.4\n"))
     assert found.boxes == 1
-    assert "1 labels stand there twice" in found.notes[0]
+    assert "labels that stand there twice, counted once: 1" in found.notes[0]
 
 
 def test_keypoints_are_left_out(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_split_is_found_in_every_form(tmp_path: Path, split: str) -> None:
     found = open_dataset(data)
     assert [s.path.name for s in found.samples] == sorted(PICTURES)
     assert found.boxes == 5
-    assert found.notes == ("1 pictures have no label file; taken as background",)
+    assert found.notes == ("pictures without a label file, taken as background: 1",)
     assert open_dataset(data.parent).samples[0].path == found.samples[0].path
 
 

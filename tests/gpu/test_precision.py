@@ -37,8 +37,8 @@ def calib(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def map_of(model: Path, data: Path, backend: BackendName) -> float:
-    with Detector(model, options=VAL_OPTIONS, backend=backend) as detector:
+def map_of(model: Path, data: Path, backend: BackendName, *, graphs: bool = False) -> float:
+    with Detector(model, options=VAL_OPTIONS, backend=backend, graphs=graphs) as detector:
         return float(validate(detector, open_dataset(data)).metrics.map50_95 or 0)
 
 
@@ -54,6 +54,8 @@ def test_a_plan_is_as_good_as_its_onnx_file(
     on_gpu, on_cpu = map_of(result.manifest_path, data, "tensorrt"), map_of(result.onnx, data, "onnxruntime")
     assert on_cpu > 0.8
     assert on_gpu == pytest.approx(on_cpu, abs=0.002)
+    if precision == "fp16":
+        assert map_of(result.manifest_path, data, "tensorrt", graphs=True) == pytest.approx(on_gpu, abs=0.0005)
 
 
 def test_auto_measures_on_the_gpu_and_says_what_it_could_not_try(tmp_path: Path, data: Path, calib: Path) -> None:

@@ -41,8 +41,8 @@ def read_yolo(data: Path, split: str) -> Dataset:
             f"{path}: none of the {len(pictures)} pictures of split {split!r} has a label file",
             expected=f"for example {label_path(pictures[0])}",
         )
-    notes = [f"{duplicates} labels stand there twice; counted once"] if duplicates else []
-    notes += [f"{missing} pictures have no label file; taken as background"] if missing else []
+    notes = [f"labels that stand there twice, counted once: {duplicates}"] if duplicates else []
+    notes += [f"pictures without a label file, taken as background: {missing}"] if missing else []
     return Dataset(name=str(path), split=split, names=names, samples=tuple(samples), notes=tuple(notes))
 
 
