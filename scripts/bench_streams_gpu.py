@@ -356,8 +356,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parsed()
-    from bench_graphs import bare_engine
-
+    from yolotrt.bench.graph_engine import bare_engine
     from yolotrt.cuda.device import Device
     from yolotrt.export.pipeline import export_model
     from yolotrt.model_spec import BatchRange
