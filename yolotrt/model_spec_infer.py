@@ -102,23 +102,30 @@ def _closed_sides(
 
     Exporters that leave the picture's size open may leave the number of channels open as well, though it is fixed.
     """
-    import onnx
-
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         return list(outputs)
     found: list[list[TensorSpec]] = []
     for size in _TRIED_SIZES:
-        fixed = onnx.ModelProto()
-        fixed.CopyFrom(model)
-        (picture,) = (v for v in fixed.graph.input if v.name == inputs[0].name)
-        for dim, side in zip(picture.type.tensor_type.shape.dim, (1, 3, size, size), strict=True):
-            if not dim.dim_value:
-                dim.dim_value = side
-        del fixed.graph.value_info[:]
-        for value in fixed.graph.output:
-            value.type.tensor_type.ClearField("shape")
-        found.append([tensor_spec(v) for v in onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph.output])
+        shape = [given or side for given, side in zip(inputs[0].shape, (1, 3, size, size), strict=True)]
+        found.append([tensor_spec(v) for v in with_input_shape(model, inputs[0].name, shape).graph.output])
     return [_with_sides(*same, batch=inputs[0].shape[0]) for same in zip(outputs, *found, strict=True)]
+
+
+def with_input_shape(model: onnx.ModelProto, name: str, shape: Sequence[int]) -> onnx.ModelProto:
+    """A copy of a model for an input of one shape, with the shapes that its other tensors have then."""
+    import onnx
+
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    tensor = next(v for v in fixed.graph.input if v.name == name).type.tensor_type
+    for dim, side in zip(tensor.shape.dim, shape, strict=True):
+        dim.Clear()
+        dim.dim_value = side
+    del fixed.graph.value_info[:]
+    for output in fixed.graph.output:
+        for dim in output.type.tensor_type.shape.dim:
+            dim.Clear()
+    return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
 
 
 def _with_sides(output: TensorSpec, small: TensorSpec, large: TensorSpec, *, batch: int | None) -> TensorSpec:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from yolotrt.decode.raw import whole_head
 from yolotrt.errors import ExportError
 from yolotrt.model_spec import MAX_LEVELS, MAX_REG_MAX, ModelSpec, RawHead, RawLevel
-from yolotrt.model_spec_infer import tensor_spec
+from yolotrt.model_spec_infer import tensor_spec, with_input_shape
 
 if TYPE_CHECKING:
     import onnx
@@ -157,20 +157,7 @@ class _Shaped:
 
     @classmethod
     def of(cls, model: onnx.ModelProto, spec: ModelSpec, size: tuple[int, int]) -> _Shaped:
-        import onnx
-
-        fixed = onnx.ModelProto()
-        fixed.CopyFrom(model)
-        shape = (spec.input.shape[0] or 2, 3, *size)
-        image = next(v for v in fixed.graph.input if v.name == spec.input.name)
-        for dim, value in zip(image.type.tensor_type.shape.dim, shape, strict=True):
-            dim.Clear()
-            dim.dim_value = value
-        del fixed.graph.value_info[:]
-        for output in fixed.graph.output:
-            for dim in output.type.tensor_type.shape.dim:
-                dim.Clear()
-        fixed = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+        fixed = with_input_shape(model, spec.input.name, (spec.input.shape[0] or 2, 3, *size))
         values = (*fixed.graph.input, *fixed.graph.value_info, *fixed.graph.output)
         return cls(
             model=fixed,
