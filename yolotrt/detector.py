@@ -23,7 +23,7 @@ from yolotrt.errors import SourceError, UsageError
 from yolotrt.model_files import find_model_files
 from yolotrt.model_spec import ModelSpec
 from yolotrt.options import DetectOptions
-from yolotrt.preprocess.geometry import LetterboxGeometry
+from yolotrt.preprocess.geometry import geometry_of
 from yolotrt.preprocess.letterbox_cpu import Letterboxer
 from yolotrt.types import Batch, Frame, FrameResult, ImageU8, RawOutputs, StageSeconds
 
@@ -312,10 +312,8 @@ class Detector:
     def _batches(self, frames: Sequence[Frame]) -> Iterator[list[int]]:
         """Indices of frames that can run together: of one input size, and at most as many as the model takes."""
         by_size: dict[tuple[int, int], list[int]] = {}
-        spec = self.spec
         for index, frame in enumerate(frames):
-            geometry = LetterboxGeometry.compute(frame.size, spec.imgsz, rule=spec.letterbox, stride=spec.stride)
-            by_size.setdefault(geometry.input_size, []).append(index)
+            by_size.setdefault(geometry_of(frame.size, self.spec).input_size, []).append(index)
         for indices in by_size.values():
             for start in range(0, len(indices), self.spec.batch.max):
                 yield indices[start : start + self.spec.batch.max]

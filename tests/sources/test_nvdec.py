@@ -17,6 +17,7 @@ from typing import Any, cast
 import av
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 
 from tests.support.cuda_host.engine import at
 from tests.support.cuda_host.machine import HostMachine
@@ -25,7 +26,7 @@ from tests.support.media import cut, moving_box, picture, write_video
 from yolotrt.errors import CudaError, MissingExtraError, SourceError, UsageError
 from yolotrt.sources import NetworkSource, Source, VideoSource, Watcher
 from yolotrt.sources.decoder_choice import OnNvdec, choose
-from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, DecodeRequest, Decoders
+from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, DecodeRequest, Decoders, PictureDecoder
 from yolotrt.sources.device_images import Budget, PooledImage
 from yolotrt.sources.nvdec import Nvdec
 from yolotrt.sources.nvdec_api import NvVideoCodec
@@ -74,6 +75,18 @@ class Bench:
 
     def frames(self, path: Path) -> list[Frame]:
         return list(self.source(path))
+
+    def decoder(self, stream: VideoStream, *, container: str, at_once: bool = False) -> PictureDecoder:
+        return Decoders(nvdec=OnNvdec(self.nvdec)).open(
+            DecodeRequest(
+                stream=stream,
+                on_cpu=lambda: AvDecoder(stream.codec_context, Converter()),
+                told=self.told.decoder,
+                name="a",
+                container=container,
+                at_once=at_once,
+            )
+        )
 
 
 @pytest.fixture
@@ -478,16 +491,7 @@ def test_b_frames_that_no_header_tells(bench: Bench, tmp_path: Path, monkeypatch
     path = write_video(tmp_path / "a.mp4", noise(36), encoder=X264)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        decoder = Decoders(nvdec=OnNvdec(bench.nvdec)).open(
-            DecodeRequest(
-                stream=stream,
-                on_cpu=lambda: AvDecoder(stream.codec_context, Converter()),
-                told=bench.told.decoder,
-                name="a",
-                container="mp4",
-                at_once=True,
-            )
-        )
+        decoder = bench.decoder(stream, container="mp4", at_once=True)
         monkeypatch.setattr(decoder, "_at_once", True)
         times = [frame.pts for packet in container.demux(stream) for frame in decoder.decode(packet)]
         decoder.close()
@@ -505,16 +509,7 @@ def test_key_frames_that_are_damaged(bench: Bench, tmp_path: Path, at_once: bool
     path = write_video(tmp_path / "a.h264", noise(5), encoder={"bf": "0", "tune": "zerolatency"})
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        decoder = Decoders(nvdec=OnNvdec(bench.nvdec)).open(
-            DecodeRequest(
-                stream=stream,
-                on_cpu=lambda: AvDecoder(stream.codec_context, Converter()),
-                told=bench.told.decoder,
-                name="a",
-                container="h264",
-                at_once=at_once,
-            )
-        )
+        decoder = bench.decoder(stream, container="h264", at_once=at_once)
         bad = av.Packet(b"\0\0\0\1\x65\xff\xff\xff")
         bad.is_keyframe = True
         for _ in range(damaged):
@@ -560,15 +555,7 @@ def test_a_stream_without_key_frames(bench: Bench, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_box(320, (32, 48)), encoder={"g": "400", "bf": "0"})
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        decoder = Decoders(nvdec=OnNvdec(bench.nvdec)).open(
-            DecodeRequest(
-                stream=stream,
-                on_cpu=lambda: AvDecoder(stream.codec_context, Converter()),
-                told=bench.told.decoder,
-                name="a",
-                container="mp4",
-            )
-        )
+        decoder = bench.decoder(stream, container="mp4")
         first, *others = container.demux(stream)
         assert first.is_keyframe
         for packet in others[:300]:

@@ -20,7 +20,7 @@ from yolotrt.detections import Detections
 from yolotrt.errors import BackendError, CudaError
 from yolotrt.model_spec import BatchRange, ModelSpec
 from yolotrt.options import DetectOptions
-from yolotrt.preprocess.geometry import LetterboxGeometry
+from yolotrt.preprocess.geometry import LetterboxGeometry, geometry_of
 from yolotrt.preprocess.letterbox_cuda import LetterboxKernel, Rows, describe_host, describe_surface
 from yolotrt.preprocess.surface import DevicePicture, Surface
 from yolotrt.types import ImageU8
@@ -164,7 +164,7 @@ class Lane:
     def start(self, pictures: Sequence[GraphPicture], options: Sequence[DetectOptions]) -> None:
         """Queue the work for one batch. The pictures must stay as they are until it is done."""
         surfaces = [self._surface(picture) for picture in pictures]  # refuses bad ones before anything is queued
-        self._geometries = [self._geometry(surface.size) for surface in surfaces]
+        self._geometries = [geometry_of(surface.size, self._spec) for surface in surfaces]
         self._owners = [*pictures, *surfaces]
         self._batch = fitting_size(self._spec.batch, len(pictures))
         recording = self.recording(self._batch)
@@ -246,16 +246,12 @@ class Lane:
         if isinstance(picture, DevicePicture):
             return Surface.of(self._machine.view(picture.array, self._queue), picture)
         check_image(picture)
-        geometry = self._geometry((picture.shape[0], picture.shape[1]))
+        geometry = geometry_of((picture.shape[0], picture.shape[1]), self._spec)
         rows = Rows.of(geometry.source_size[0], geometry.resized_size[0])
         if picture.flags.c_contiguous and self._machine.is_pinned(picture.ctypes.data):
             # The GPU picks rows at equal distances by itself, and no others.
             return HostPicture(picture, rows if rows.blocks else Rows.all(), is_pinned=True)
         return HostPicture(picture, rows, is_pinned=False)
-
-    def _geometry(self, size: tuple[int, int]) -> LetterboxGeometry:
-        spec = self._spec
-        return LetterboxGeometry.compute(size, spec.imgsz, rule=spec.letterbox, stride=spec.stride)
 
     def _describe(self, index: int, surface: Surface | HostPicture, geometry: LetterboxGeometry) -> npt.NDArray[Any]:
         pad = self._spec.letterbox.pad_value

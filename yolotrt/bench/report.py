@@ -16,6 +16,7 @@ from yolotrt.bench.stages import ENGINE, HOST_TO_BOXES
 from yolotrt.bench.start import Start
 from yolotrt.bench.timing import Summary
 from yolotrt.bench.versus import Race
+from yolotrt.plain import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +69,11 @@ class BenchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form: times in milliseconds, starts in seconds."""
-        data: dict[str, Any] = _plain(dataclasses.asdict(dataclasses.replace(self, races=(), roof=None)))
+        data: dict[str, Any] = plain(dataclasses.replace(self, races=(), roof=None))
         data["load"]["busy"] = self.load.busy
         data["around_engine_ms"] = self.around_engine_ms
         if self.roof is not None:
-            data["roof"] = {**_plain(dataclasses.asdict(self.roof)), "share": self.roof.share}
+            data["roof"] = {**plain(self.roof), "share": self.roof.share}
         data["races"] = [_race(race) for race in self.races]
         return data
 
@@ -84,13 +85,3 @@ def _race(race: Race) -> dict[str, Any]:
         "milliseconds": {name: race.milliseconds(name) for name in race.rows},
         "ratios": {what: dataclasses.asdict(ratio) for what, ratio in race.ratios().items()},
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -14,7 +14,8 @@ from yolotrt.detector import Detector
 from yolotrt.errors import UsageError
 from yolotrt.model_files import ModelFiles
 from yolotrt.model_spec import ModelSpec
-from yolotrt.preprocess.letterbox_cpu import geometry_for, letterbox
+from yolotrt.preprocess.geometry import geometry_of
+from yolotrt.preprocess.letterbox_cpu import letterbox
 from yolotrt.types import Batch, Frame, ImageU8
 
 ENGINE = "engine alone"
@@ -140,7 +141,7 @@ def _host_to_boxes(detector: Detector, picture: ImageU8, *, alone: bool) -> Stag
 
 def _stream(detector: Detector, frames: Sequence[Frame], batch: int, seconds: float) -> tuple[Stage, int]:
     """Many pictures in batches, as many batches at a time as the back-end runs; a call lasts about `seconds`."""
-    sizes = {geometry_for(frame.pixels, detector.spec).input_size for frame in frames}
+    sizes = {geometry_of(frame.size, detector.spec).input_size for frame in frames}
     # Pictures of several input sizes cannot share a batch.
     chosen = frames if len(sizes) == 1 else frames[:1]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from yolotrt.model_spec import LetterboxRule
+from yolotrt.model_spec import LetterboxRule, ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,3 +96,8 @@ class LetterboxGeometry:
     @functools.cached_property
     def _limit(self) -> npt.NDArray[np.float32]:
         return np.array([*reversed(self.source_size)] * 2, dtype=np.float32)
+
+
+def geometry_of(size: tuple[int, int], spec: ModelSpec) -> LetterboxGeometry:
+    """Where a picture of `size` (height, width) lands in the input of a model."""
+    return LetterboxGeometry.compute(size, spec.imgsz, rule=spec.letterbox, stride=spec.stride)

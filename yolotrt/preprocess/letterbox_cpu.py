@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotrt.model_spec import ModelSpec
-from yolotrt.preprocess.geometry import LetterboxGeometry
+from yolotrt.preprocess.geometry import LetterboxGeometry, geometry_of
 from yolotrt.types import Batch, ImageU8
 
 
 def geometry_for(image: ImageU8, spec: ModelSpec) -> LetterboxGeometry:
     """Where a picture (BGR `uint8 [H, W, 3]`) lands in the input of a model."""
-    return LetterboxGeometry.compute(
-        (image.shape[0], image.shape[1]), spec.imgsz, rule=spec.letterbox, stride=spec.stride
-    )
+    return geometry_of((image.shape[0], image.shape[1]), spec)
 
 
 def letterbox(images: Sequence[ImageU8], spec: ModelSpec, *, channels_last: bool = False) -> Batch:

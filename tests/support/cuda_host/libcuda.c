@@ -194,7 +194,7 @@ static Result attribute(void *out, int which, Address address) {
     Memory *found = memory_of(address);
     if (!found) return INVALID_VALUE;
     if (which == 2) *(unsigned *)out = found->pinned ? 1 : 2; /* kind of memory: host or device */
-    else if (which == 9 || which == 8) *(int *)out = which == 9 ? 0 : 0; /* GPU, managed */
+    else if (which == 9 || which == 8) *(int *)out = 0; /* the number of the GPU; whether it is managed memory */
     else return NOT_SUPPORTED;
     return OK;
 }
