@@ -23,7 +23,7 @@ from yolotrt.backends.cuda_lane import DeviceArrayView
 from yolotrt.backends.runtime_cache import RuntimeCacheFile
 from yolotrt.backends.tensorrt_graph import open_graphs
 from yolotrt.cuda.compile import cached_path, compiler_version
-from yolotrt.cuda.device import Device
+from yolotrt.cuda.device import Device, device_count
 from yolotrt.cuda.driver import check, driver
 from yolotrt.cuda.gpu import Gpu
 from yolotrt.cuda.gpu import gpu as gpu_machine
@@ -351,6 +351,20 @@ def test_a_detector(plan: Path, wanted: list[Detections]) -> None:
         assert_close(detector(PICTURES), wanted)
         frames = [[Frame(picture=pixels, source_id="here", index=i)] for i, pixels in enumerate(PICTURES)]
         assert_close([r.detections for r in detector.detect_batches(frames)], wanted)
+
+
+def test_every_gpu_of_the_host(plan: Path, wanted: list[Detections]) -> None:
+    """Side by side, each with its own detector."""
+    count = device_count()
+
+    def work(number: int) -> None:
+        with Detector(plan, device=f"cuda:{number}", graphs=True, strict=True) as detector:
+            assert detector.info.device.startswith(f"cuda:{number}")
+            for _ in range(20):
+                assert_close(detector(PICTURES), wanted)
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(work, range(count)))
 
 
 def test_numbers_that_are_not_finite(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 import warnings
@@ -29,6 +30,7 @@ Prepare = Callable[[], None]
 """Called in the process of another library before that is imported; a function of a module, so that it can be sent."""
 
 _WARM_UP = 5
+_A_TENSORRT_10 = "10.14.1"  # TensorRT-RTX has its API, but a version that Ultralytics takes for an old one
 _LEAST_PATIENCE_S = 600.0
 
 
@@ -277,6 +279,8 @@ def _ready_for_ultralytics(contestant: Contestant, prepare: Prepare | None) -> N
     warnings.simplefilter("ignore")
     if contestant.threads:
         os.environ["OMP_NUM_THREADS"] = str(contestant.threads)
+    if contestant.model.suffix == ".engine":
+        _offer_tensorrt(contestant.model)
     if prepare is not None:
         prepare()
     if contestant.threads:
@@ -293,6 +297,18 @@ def _ready_for_ultralytics(contestant: Contestant, prepare: Prepare | None) -> N
             return session(model, options, **more)
 
         onnxruntime.InferenceSession = limited
+
+
+def _offer_tensorrt(plan: Path) -> None:
+    """Let `import tensorrt`, all that Ultralytics knows, find the member of the family that reads this plan."""
+    from yolotrt.backends.tensorrt_engine import choose_flavour
+    from yolotrt.plan_file import read_plan_file
+
+    flavour = choose_flavour(read_plan_file(plan))
+    if flavour.can.key != "tensorrt":
+        module: Any = flavour.module
+        module.__version__ = _A_TENSORRT_10
+        sys.modules["tensorrt"] = module
 
 
 def _ultralytics_model(contestant: Contestant) -> tuple[Any, dict[str, Any]]:
