@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -29,6 +30,9 @@ GraphPicture: TypeAlias = "ImageU8 | DevicePicture | Surface"
 """A picture: BGR `uint8 [H, W, 3]` on the host (pinned memory saves a copy), or in the memory of the GPU."""
 
 Enqueue = Callable[[], None]
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Held by whoever prepares or records: TensorRT waits for all of the GPU then, which a recording elsewhere forbids."""
 
 
 class EngineLane(Protocol):
@@ -202,20 +206,24 @@ class Lane:
     def recording(self, batch: int) -> Recording | Enqueue:
         """Of a whole batch of this size; what queues it step by step where it cannot be recorded."""
         if batch not in self._recordings:
-            addresses = {name: memory.address for name, memory in self._tensors.items()}
-            enqueue = self._engine.prepare(batch, addresses)
-            self._queue.wait()
-
-            def work() -> None:
-                self._queue_batch(batch, enqueue)
-
-            try:
-                self._recordings[batch] = self._queue.record(work)
-            except BackendError as e:
-                # Slower, not wrong: some engines cannot be recorded.
-                self.report(f"without a CUDA graph: {e}")
-                self._recordings[batch] = work
+            with _ONE_AT_A_TIME:
+                self._recordings[batch] = self._record(batch)
         return self._recordings[batch]
+
+    def _record(self, batch: int) -> Recording | Enqueue:
+        addresses = {name: memory.address for name, memory in self._tensors.items()}
+        enqueue = self._engine.prepare(batch, addresses)
+        self._queue.wait()
+
+        def work() -> None:
+            self._queue_batch(batch, enqueue)
+
+        try:
+            return self._queue.record(work)
+        except BackendError as e:
+            # Slower, not wrong: some engines cannot be recorded.
+            self.report(f"without a CUDA graph: {e}")
+            return work
 
     def close(self) -> None:
         """Free everything, once what is queued is over. What failed in it was reported to whoever waited for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -155,19 +156,26 @@ class TensorRTGraphEngine:
         assert self._engine is not None
         return self._engine.device_memory_size_v2
 
-    def prepare(self, queue: Queue, scratch: int, batch: int, addresses: Mapping[str, int]) -> _Prepared:
+    @property
+    def side_queues(self) -> int:
+        """How many queues a context uses beside the one that it is given."""
+        assert self._engine is not None
+        return self._engine.num_aux_streams
+
+    def prepare(self, lane: TensorRTLane, batch: int, addresses: Mapping[str, int]) -> _Prepared:
         """A context for batches of this size, which has run once: what it sets up then could not be recorded."""
         with self._lock, capture(self._flavour) as (_, messages):
             context = self._context(messages)
-            context.set_device_memory(scratch, self.scratch_size)
+            context.set_device_memory(lane.scratch.address, self.scratch_size)
+            context.set_aux_streams([queue.handle for queue in lane.sides])
             if not context.set_input_shape(self._input, (batch, 3, *self.spec.imgsz)):
                 raise self._failure(f"refuses a batch of {batch}", messages)
             for name in (self._input, *self._shapes):
                 if not context.set_tensor_address(name, addresses[name]):
                     raise self._failure(f"refuses the buffer of {name}", messages)
-            prepared = _Prepared(self, context, queue)
+            prepared = _Prepared(self, context, lane.queue)
             prepared()
-            queue.wait()
+            lane.queue.wait()
             if self._cache is not None:
                 self._cache.keep()
             return prepared
@@ -201,24 +209,37 @@ class TensorRTGraphEngine:
 
 
 class TensorRTLane:
-    """The contexts of one lane, one per batch size, all in the same scratch memory: they never run together."""
+    """The contexts of one lane, one per batch size, all in the same scratch memory: they never run together.
+
+    Attributes:
+        queue: what it works in.
+        scratch: the memory that its contexts work in.
+        sides: the queues that its contexts use beside. TensorRT's own ones would be tied to the default stream, which
+            nobody in the process could use while they are recorded.
+    """
 
     def __init__(self, engine: TensorRTGraphEngine, machine: Machine, queue: Queue) -> None:
-        self._engine, self._queue = engine, queue
-        self._scratch = machine.allocate(max(engine.scratch_size, 256))
+        self._engine, self.queue = engine, queue
         # A recording uses what belongs to the context it was recorded from.
         self._prepared: list[_Prepared] = []
+        with contextlib.ExitStack() as made:
+            self.scratch = made.enter_context(contextlib.closing(machine.allocate(max(engine.scratch_size, 256))))
+            self.sides = [made.enter_context(contextlib.closing(machine.queue())) for _ in range(engine.side_queues)]
+            made.callback(self._close_prepared)
+            self._made = made.pop_all()
 
     def prepare(self, batch: int, addresses: Mapping[str, int]) -> Enqueue:
-        prepared = self._engine.prepare(self._queue, self._scratch.address, batch, addresses)
+        prepared = self._engine.prepare(self, batch, addresses)
         self._prepared.append(prepared)
         return prepared
 
     def close(self) -> None:
+        self._made.close()
+
+    def _close_prepared(self) -> None:
         for prepared in self._prepared:
             prepared.close()
         self._prepared = []
-        self._scratch.close()
 
 
 class _Prepared:

@@ -230,6 +230,7 @@ class _Inspector:
 
 class _Engine:
     device_memory_size_v2 = 4096
+    num_aux_streams = 2
 
     def __init__(self, told: dict[str, Any], graph: bytes, logger: ILogger) -> None:
         self.logger, self.refittable = logger, told["refittable"]
@@ -316,6 +317,10 @@ class _Context:
 
     def set_device_memory(self, memory: int, size: int) -> None:
         self._needs_memory = size < self._engine.device_memory_size_v2
+
+    def set_aux_streams(self, aux_streams: Sequence[int]) -> None:
+        assert len(set(aux_streams)) == len(aux_streams) == self._engine.num_aux_streams
+        assert all(aux_streams), "the default stream is none of them"
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         from cuda.bindings import driver
