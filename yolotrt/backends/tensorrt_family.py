@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yolotrt.backends.base import Backend, BackendInfo
+from yolotrt.backends.base import Backend
 from yolotrt.backends.flavours import Flavour
-from yolotrt.backends.tensorrt_api import ICudaEngine, IExecutionContext, Runtime
-from yolotrt.backends.tensorrt_engine import (
-    InputRange,
-    find_plan,
-    load_engine,
-    tensors,
-)
+from yolotrt.backends.tensorrt_api import IExecutionContext
+from yolotrt.backends.tensorrt_engine import find_plan
 from yolotrt.backends.tensorrt_log import Messages, capture
+from yolotrt.backends.tensorrt_plan import LoadedPlan
 from yolotrt.cuda.device import Device
 from yolotrt.cuda.memory import StagedBuffer
 from yolotrt.cuda.stream import Stream
@@ -40,8 +36,7 @@ class TensorRTBackend(Backend):
     def __init__(self, plan_file: PlanFile, flavour: Flavour, device: Device) -> None:
         """Load a plan; `open` does so from its path. Raises what `open` raises."""
         self._flavour, self._device = flavour, device
-        self._runtime: Runtime | None = None
-        self._engine: ICudaEngine | None = None
+        self._plan: LoadedPlan | None = None
         self._context: IExecutionContext | None = None
         self._stream: Stream | None = None
         self._buffers: dict[str, StagedBuffer] = {}
@@ -49,31 +44,19 @@ class TensorRTBackend(Backend):
         self._output_shapes: dict[str, Shape] = {}
         with device.active(), capture(flavour) as (logger, messages):
             try:
-                self._runtime, self._engine = load_engine(plan_file, flavour, device, logger, messages)
-                inputs, outputs = tensors(self._engine, flavour, str(plan_file.path))
-                self._range = InputRange.of(self._engine, inputs[0])
-                spec = plan_file.spec(
-                    inputs=inputs,
-                    outputs=outputs,
-                    batch=self._range.batch,
-                    imgsz=(self._range.opt[2], self._range.opt[3]) if len(self._range.opt) == 4 else None,
-                )
+                self._plan = plan = LoadedPlan(plan_file, flavour, device, logger, messages)
+                spec = plan.spec
                 # The buffers take the tensors as the engine has them, whatever the description says.
-                self._input, self._outputs = inputs[0], {tensor.name: tensor for tensor in outputs}
-                self._context = self._make_context(messages)
+                self._input, self._range = plan.input, plan.range
+                self._outputs = {tensor.name: tensor for tensor in plan.outputs}
+                self._context = plan.context(messages)
                 self._stream = Stream(device.index)
                 self._allocate(self._context, self._stream, messages)
+                plan.keep_kernels()
             except BaseException:
                 self._free()
                 raise
-        info = BackendInfo(
-            backend="tensorrt",
-            flavour=flavour.key,
-            version=flavour.version,
-            device=str(device),
-            precision=plan_file.precision if plan_file.precision != "unknown" else "unknown precision",
-        )
-        super().__init__(spec, info)
+        super().__init__(spec, plan.info)
 
     @classmethod
     def open(cls, path: Path, *, device: int = 0, flavour: Flavour | None = None) -> TensorRTBackend:
@@ -92,13 +75,6 @@ class TensorRTBackend(Backend):
             BackendError: TensorRT cannot start.
         """
         return cls(*find_plan(path, device=device, flavour=flavour))
-
-    def _make_context(self, messages: Messages) -> IExecutionContext:
-        assert self._engine is not None
-        context = self._engine.create_execution_context()
-        if context is None:
-            raise self._failure("cannot prepare the plan", messages)
-        return context
 
     def _allocate(self, context: IExecutionContext, stream: Stream, messages: Messages) -> None:
         """Buffers for the largest input the plan takes, and the outputs of it."""
@@ -161,13 +137,13 @@ class TensorRTBackend(Backend):
         return [tensor.name for tensor in self.spec.outputs]
 
     def _failure(self, what: str, messages: Messages) -> BackendError:
-        text = f"{self._flavour.title} {what}: {messages.summary()}"
-        if messages.mention("out of memory") or messages.mention("OutOfMemory"):
-            return CudaError(text, remedy="Use a smaller batch or input size, or free the GPU.")
-        return BackendError(text)
+        assert self._plan is not None
+        return self._plan.failure(what, messages)
 
     def _close(self) -> None:
         with self._device.active(), capture(self._flavour):
+            if self._plan is not None:
+                self._plan.keep_kernels()  # of shapes that came later
             self._free()
 
     def _free(self) -> None:
@@ -182,8 +158,9 @@ class TensorRTBackend(Backend):
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        self._engine = None
-        self._runtime = None
+        if self._plan is not None:
+            self._plan.close()
+            self._plan = None
 
 
 def _size(tensor: TensorSpec, shape: Shape) -> int:

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotrt.backends.flavours import Flavour
-from yolotrt.backends.tensorrt_api import ICudaEngine, IExecutionContext, IProfiler, Runtime
-from yolotrt.backends.tensorrt_engine import find_plan, load_engine, tensors
+from yolotrt.backends.tensorrt_api import IExecutionContext, IProfiler
+from yolotrt.backends.tensorrt_engine import find_plan
 from yolotrt.backends.tensorrt_log import Messages, capture
+from yolotrt.backends.tensorrt_plan import LoadedPlan
 from yolotrt.bench.cuda_events import EventPair
 from yolotrt.cuda.device import Device
 from yolotrt.cuda.memory import StagedBuffer
@@ -35,20 +36,17 @@ class PlanRunner:
     def __init__(self, plan_file: PlanFile, flavour: Flavour, device: Device) -> None:
         """Load a plan; `open` does so from its path. Raises what `open` raises."""
         self._flavour, self._device = flavour, device
-        self._runtime: Runtime | None = None
-        self._engine: ICudaEngine | None = None
+        self._plan: LoadedPlan | None = None
         self._context: IExecutionContext | None = None
         self._stream: Stream | None = None
         self._buffers: dict[str, StagedBuffer] = {}
         self._profiler: IProfiler | None = None
         with device.active(), capture(flavour) as (logger, messages):
             try:
-                self._runtime, self._engine = load_engine(plan_file, flavour, device, logger, messages)
-                inputs, outputs = tensors(self._engine, flavour, str(plan_file.path))
-                self._input, self._outputs = inputs[0], outputs
-                self._context = self._engine.create_execution_context()
-                if self._context is None:
-                    raise self._failure("cannot prepare the plan", messages)
+                self._plan = LoadedPlan(plan_file, flavour, device, logger, messages)
+                self._input, self._outputs = self._plan.input, self._plan.outputs
+                self._context = self._plan.context(messages)
+                self._plan.keep_kernels()
                 self._stream = Stream(device.index)
                 self._events = EventPair(self._stream)
             except BaseException:
@@ -104,17 +102,17 @@ class PlanRunner:
 
     def layer_information(self) -> list[dict[str, Any]]:
         """What the engine inspector says of each layer; empty where the plan or the runtime holds no details."""
-        if not self._flavour.can.can_build or self._engine is None:
+        if not self._flavour.can.can_build or self._plan is None:
             return []
         with self._device.active(), capture(self._flavour):
-            inspector = self._engine.create_engine_inspector()
+            inspector = self._plan.engine.create_engine_inspector()
             text = inspector.get_engine_information(self._flavour.module.LayerInformationFormat.JSON)
             del inspector
         return read_layer_information(text)
 
     def close(self) -> None:
         """Free the model. Calling it again does nothing."""
-        if self._engine is not None:
+        if self._plan is not None:
             with self._device.active(), capture(self._flavour):
                 self._free()
 
@@ -143,7 +141,8 @@ class PlanRunner:
             raise BackendError(f"{self._flavour.title} refuses the buffer of {name}")
 
     def _failure(self, what: str, messages: Messages) -> BackendError:
-        return BackendError(f"{self._flavour.title} {what}: {messages.summary()}")
+        assert self._plan is not None
+        return self._plan.failure(what, messages)
 
     def _free(self) -> None:
         self._context = None
@@ -153,8 +152,9 @@ class PlanRunner:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        self._engine = None
-        self._runtime = None
+        if self._plan is not None:
+            self._plan.close()
+            self._plan = None
 
 
 def read_layer_information(text: str) -> list[dict[str, Any]]:
