@@ -66,11 +66,13 @@ def test_all_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     # A short run: two cameras for two seconds.
     options = "--files 1 3 --frames 90 --cameras 2 --seconds 2 --warm-up 1 --baseline 100"
     with Detector(plan, graphs=True) as detector:
-        record = bench.measure(detector, 1e6, clip, camera, tmp_path, bench.parsed(options.split()))
+        args = bench.parsed(options.split())
+        record = bench.measure(detector, 1e6, clip, camera, tmp_path, args, hardware=lambda paths: 1000.0 * len(paths))
     assert [found["frames"] for found in record["files"].values()] == [90, 135]
     for found in record["files"].values():
         assert found["decoders"] == ["nvdec"]
         assert found["frames_per_s"] > 0
+        assert found["decoded_by_yolotrt_per_s"] > 0
         assert found["share_of_the_limit"] == pytest.approx(
             found["frames_per_s"] / found["nvdec_alone_per_s"], abs=0.01
         )
