@@ -103,15 +103,15 @@ def nvdec_alone(decoders: Decoders, paths: Sequence[Path]) -> float:
 
 
 def hardware_alone(paths: Sequence[Path]) -> float:
-    """Frames per second of all files with nothing of yolotrt: PyNvVideoCodec's own demuxer and decoder, a thread each."""
-    import PyNvVideoCodec as nvc  # type: ignore[import-not-found,unused-ignore]
+    """Frames per second of all files by PyNvVideoCodec alone, its demuxer included; a thread each."""
+    import PyNvVideoCodec  # type: ignore[import-not-found,unused-ignore]
 
     counts = [0] * len(paths)
     barrier = threading.Barrier(len(paths) + 1)
 
     def decode(place: int) -> None:
-        demuxer = nvc.CreateDemuxer(filename=str(paths[place]))
-        decoder = nvc.CreateDecoder(
+        demuxer = PyNvVideoCodec.CreateDemuxer(filename=str(paths[place]))
+        decoder = PyNvVideoCodec.CreateDecoder(
             gpuid=0, codec=demuxer.GetNvCodecId(), cudacontext=0, cudastream=0, usedevicememory=True
         )
         barrier.wait()
