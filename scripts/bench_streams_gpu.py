@@ -104,7 +104,7 @@ def nvdec_alone(decoders: Decoders, paths: Sequence[Path]) -> float:
 
 def hardware_alone(paths: Sequence[Path]) -> float:
     """Frames per second of all files by PyNvVideoCodec alone, its demuxer included; a thread each."""
-    import PyNvVideoCodec  # type: ignore[import-not-found,unused-ignore]
+    import PyNvVideoCodec  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     counts = [0] * len(paths)
     barrier = threading.Barrier(len(paths) + 1)
@@ -307,13 +307,13 @@ def measure(
         times = max(round(args.frames / count / in_clip), 1)
         path = repeated(clip, folder / f"{count}.mp4", times)
         paths = [path] * count
-        hardware = hardware(paths)
+        bare = hardware(paths)
         alone = nvdec_alone(decoders, paths)
         found = files_to_boxes(detector, paths, decoders)
-        limit = min(engine_per_s, hardware)
+        limit = min(engine_per_s, bare)
         record["files"][str(count)] = {
             **found,
-            "nvdec_alone_per_s": round(hardware, 1),
+            "nvdec_alone_per_s": round(bare, 1),
             "decoded_by_yolotrt_per_s": round(alone, 1),
             "share_of_the_limit": round(found["frames_per_s"] / limit, 3),
             "times_the_baseline": round(found["frames_per_s"] / args.baseline, 2) if args.baseline else None,

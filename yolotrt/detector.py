@@ -61,7 +61,8 @@ class Detector:
         trust: allow an unrestricted unpickling of `.pt` weights, which can run any code that they hold.
         threads: that one inference takes on a CPU; 0 takes one per physical core.
         graphs: run a TensorRT plan as CUDA graphs, which take a picture from its pixels to its boxes on the GPU. All of
-            the time is then `inference`, and threads run side by side.
+            the time is then `inference`, and threads run side by side. None does so where the plan has one input
+            size; True refuses all else; False copies the model's input and outputs through the host.
 
     Raises:
         ModelError: a file that is missing, damaged or not a YOLO detection model.
@@ -84,7 +85,7 @@ class Detector:
         strict: bool = False,
         trust: bool = False,
         threads: int = 0,
-        graphs: bool = False,
+        graphs: bool | None = None,
     ) -> None:
         options = options or DetectOptions()
         given = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic": agnostic}
@@ -172,7 +173,7 @@ class Detector:
         return choose(
             choice,
             machine,
-            reason="the model does not run as CUDA graphs (--graphs)" if on_gpu else "",
+            reason="the model does not run as CUDA graphs" if on_gpu else "",
             # Those that wait, those in the detector, and those on their way to the outputs.
             limit=5 * ahead_of(self.spec.batch.opt),
         )

@@ -14,10 +14,14 @@ from tests.support.cuda_host.engine import OnnxEngine
 from tests.support.cuda_host.machine import HostMachine
 from tests.support.tiny_models import tiny_yolo
 from yolotrt import Detections, Detector
-from yolotrt.backends import tensorrt_graph
+from yolotrt.backends import Backend, tensorrt_graph
 from yolotrt.backends.cuda_graph import GraphRunner
+from yolotrt.backends.onnx_runtime import OnnxRuntimeBackend
+from yolotrt.backends.pictures import PictureBackend
+from yolotrt.backends.tensorrt_family import TensorRTBackend
 from yolotrt.backends.tensorrt_graph import TensorRTGraphBackend
-from yolotrt.errors import BackendError, CudaError, UsageError
+from yolotrt.errors import BackendError, CudaError, ModelError, PlanMismatchError, UsageError
+from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.letterbox_cpu import letterbox
 from yolotrt.types import Frame
@@ -111,6 +115,57 @@ def test_graphs_are_for_plans(tmp_path: Path, plan: Path) -> None:
         Detector(tmp_path / "m.onnx", graphs=True)
     with pytest.raises(UsageError, match="option graphs is for TensorRT plans, got back-end onnxruntime"):
         Detector(tmp_path / "m.onnx", backend="onnxruntime", graphs=True)
+
+
+def test_a_plan_runs_as_graphs_unless_told_otherwise(plan: Path, through_the_host: list[Path]) -> None:
+    with Detector(plan, device=1) as chosen:
+        assert isinstance(chosen.backend, TensorRTGraphBackend)
+        assert chosen.info.note == ""
+    assert through_the_host == []
+    with Detector(plan, device=1, graphs=False) as other:
+        assert not isinstance(other.backend, PictureBackend)
+    assert through_the_host == [plan]
+
+
+def test_a_plan_that_cannot_run_as_graphs(
+    plan: Path, through_the_host: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *, device: int = 0) -> GraphRunner:
+        raise ModelError("height and width change")
+
+    monkeypatch.setattr(tensorrt_graph, "open_graphs", refuse)
+    with pytest.raises(ModelError, match="height and width change"):
+        Detector(plan, device=1, graphs=True)
+    with Detector(plan, device=1) as detector:
+        assert detector.info.note == "not as CUDA graphs: height and width change"
+    assert through_the_host == [plan]
+
+
+def test_a_plan_of_another_version_is_refused_at_once(
+    plan: Path, through_the_host: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *, device: int = 0) -> GraphRunner:
+        raise PlanMismatchError("another version")
+
+    monkeypatch.setattr(tensorrt_graph, "open_graphs", refuse)
+    with pytest.raises(PlanMismatchError):
+        Detector(plan, device=1)
+    assert through_the_host == []
+
+
+@pytest.fixture
+def through_the_host(plan: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The plans that were opened to be run through the host; ONNX Runtime runs them."""
+    opened: list[Path] = []
+
+    def open_plan(path: Path, *, device: int = 0) -> Backend:
+        assert device == 1
+        opened.append(path)
+        onnx = path.with_suffix(".onnx")
+        return OnnxRuntimeBackend(onnx, read_onnx_spec(onnx))
+
+    monkeypatch.setattr(TensorRTBackend, "open", open_plan)
+    return opened
 
 
 def test_what_runs_is_told(plan: Path) -> None:

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from yolotrt.backends.base import Backend, BackendInfo
-from yolotrt.errors import BackendError, FallbackRefusedError, MissingExtraError, ModelError, UsageError
+from yolotrt.errors import (
+    BackendError,
+    FallbackRefusedError,
+    MissingExtraError,
+    ModelError,
+    PlanMismatchError,
+    UsageError,
+)
 from yolotrt.model_files import ModelFiles
 from yolotrt.model_spec import ModelSpec
 
@@ -31,7 +38,7 @@ def open_backend(
     device: str = "auto",
     strict: bool = False,
     threads: int = 0,
-    graphs: bool = False,
+    graphs: bool | None = False,
 ) -> Backend:
     """Load a model in the fastest back-end that can run it here.
 
@@ -45,7 +52,8 @@ def open_backend(
         device: `auto`, `cpu`, `cuda`, or `cuda:N` / `N` for the GPU with that number.
         strict: raise FallbackRefusedError rather than run in another back-end than the plan's.
         threads: of a CPU back-end; 0 takes one per physical core.
-        graphs: run a TensorRT plan as CUDA graphs from pictures to boxes (a `PictureBackend`), or raise.
+        graphs: run a TensorRT plan as CUDA graphs from pictures to boxes (a `PictureBackend`), or raise. None does so
+            where it can; `info.note` says why where it cannot.
 
     Raises:
         UsageError: an unknown back-end or device, or two options that exclude each other.
@@ -62,7 +70,7 @@ def open_backend(
     failure: Exception | None = None
     for name in names:
         try:
-            opened = _tensorrt_graphs(files, gpu) if graphs else _OPENERS[name](files, gpu, threads, spec)
+            opened = _OPENERS[name](files, gpu, threads, spec) if name != "tensorrt" else _tensorrt(files, gpu, graphs)
         except (BackendError, ModelError, MissingExtraError) as e:
             if strict and len(names) > 1:
                 raise FallbackRefusedError(f"{name} cannot run {files.asked} and strict forbids another: {e}") from e
@@ -141,18 +149,24 @@ def _hint(name: str, spec: ModelSpec) -> str:
     return "" if name != "onnxruntime" or find_spec("openvino") else 'faster with: pip install "yolotrt[openvino]"'
 
 
-def _tensorrt(files: ModelFiles, gpu: int, _threads: int, _spec: ReadSpec) -> Backend:
+def _tensorrt(files: ModelFiles, gpu: int, graphs: bool | None) -> Backend:
     from yolotrt.backends.tensorrt_family import TensorRTBackend
-
-    assert files.plan is not None
-    return TensorRTBackend.open(files.plan, device=gpu)
-
-
-def _tensorrt_graphs(files: ModelFiles, gpu: int) -> Backend:
     from yolotrt.backends.tensorrt_graph import TensorRTGraphBackend
 
     assert files.plan is not None
-    return TensorRTGraphBackend.open(files.plan, device=gpu)
+    note = ""
+    if graphs is not False:
+        try:
+            return TensorRTGraphBackend.open(files.plan, device=gpu)
+        except PlanMismatchError:
+            raise
+        except (BackendError, ModelError, MissingExtraError) as e:
+            if graphs:
+                raise
+            note = f"not as CUDA graphs: {e}"
+    opened = TensorRTBackend.open(files.plan, device=gpu)  # what is wrong with the plan itself, this one says too
+    opened.info = dataclasses.replace(opened.info, note=note)
+    return opened
 
 
 def _openvino(files: ModelFiles, _gpu: int, threads: int, spec: ReadSpec) -> Backend:
@@ -173,7 +187,6 @@ def _onnx(files: ModelFiles) -> Path:
 
 
 _OPENERS: dict[str, Callable[[ModelFiles, int, int, ReadSpec], Backend]] = {
-    "tensorrt": _tensorrt,
     "openvino": _openvino,
     "onnxruntime": _onnxruntime,
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yolotrt.backends import BackendInfo
+from yolotrt.backends.pictures import PictureBackend
 from yolotrt.bench import timing
 from yolotrt.bench.contestants import Case, Prepare
 from yolotrt.bench.loadgen import SHORT, require_loadgen, run_scenario
@@ -72,7 +73,7 @@ def bench(options: BenchOptions, *, prepare: Prepare | None = None, on_turn: OnT
                 backend=options.backend,
                 device=options.device if gpu else "cpu",
                 threads=options.threads,
-                graphs=options.graphs,
+                graphs=isinstance(detector.backend, PictureBackend),
             )
             if options.compare
             else []

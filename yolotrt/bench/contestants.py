@@ -58,7 +58,7 @@ class Contestant:
         library: whose.
         model: the file that it loads.
         backend, device, threads: as of `Detector`; Ultralytics chooses its back-end by the model.
-        graphs: as of `Detector`.
+        graphs: run a plan as CUDA graphs, or not at all.
         imgsz: (height, width) that Ultralytics is told; None where the model tells it.
     """
 

@@ -25,7 +25,7 @@ class BenchOptions:
         batch: pictures of one inference; None takes the size that the model is tuned for.
         threads: of a CPU back-end; 0 takes one per physical core.
         backend, device, trust: as of `Detector`.
-        graphs: run a TensorRT plan as CUDA graphs, from pictures to boxes.
+        graphs: as of `Detector`.
         starts: fresh processes that are timed from their start to the first boxes; 0 leaves that out.
         compare: another library to race.
         scenarios: of MLPerf LoadGen; with them nothing else is measured.
@@ -42,7 +42,7 @@ class BenchOptions:
     backend: BackendName = "auto"
     device: str = "auto"
     trust: bool = False
-    graphs: bool = False
+    graphs: bool | None = None
     starts: int = 3
     compare: Rival | None = None
     scenarios: tuple[Scenario, ...] = ()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=int, default=0, metavar="N", help="Of a CPU back-end.  [default: one per core]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--backend", default="auto", show_default=True, help="auto, tensorrt, openvino or onnxruntime.")
-@click.option("--graphs", is_flag=True, help="Run a TensorRT plan as CUDA graphs, from pictures to boxes.")
+@click.option("--graphs/--no-graphs", default=None, help="Run a TensorRT plan as CUDA graphs.  [default: if it can be]")
 @click.option("--starts", type=int, default=3, show_default=True, help="Fresh processes whose start is timed.")
 @click.option("--trust", is_flag=True, help="Allow weights to run code of their own when loaded.")
 @click.option("--compare", metavar="ultralytics", help="Race another library with the same file, turn by turn.")

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 @click.option("--agnostic", is_flag=True, default=None, help="Let boxes suppress boxes of other classes too.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]")
 @click.option("--backend", help="auto, tensorrt, openvino or onnxruntime.  [default: auto]")
-@click.option("--graphs/--no-graphs", default=None, help="Run a TensorRT plan as CUDA graphs.  [default: no]")
 @click.option(
-    "--decoder", metavar="auto|nvdec|pyav", help="Of videos.  [default: auto, NVDEC with --graphs, else PyAV]"
+    "--graphs/--no-graphs", default=None, help="Run a TensorRT plan as CUDA graphs.  [default: where it can be]"
+)
+@click.option(
+    "--decoder", metavar="auto|nvdec|pyav", help="Of videos.  [default: auto, NVDEC with CUDA graphs, else PyAV]"
 )
 @click.option("--strict", is_flag=True, default=None, help="Fail rather than fall back to a slower back-end.")
 @click.option("--save", metavar="DIR", help="Write annotated copies there.")

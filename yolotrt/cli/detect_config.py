@@ -96,7 +96,7 @@ class DetectConfig:
     agnostic: bool = DetectOptions.agnostic
     device: str = "auto"
     backend: str = "auto"
-    graphs: bool = False
+    graphs: bool | None = None
     decoder: str = "auto"
     strict: bool = False
     trust: bool = False
