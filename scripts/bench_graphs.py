@@ -130,7 +130,7 @@ def batch_table(plan: Path, manifest: Path, image: ImageU8, batch: int, args: ar
     """One batch size: every kind of picture, beside the engine alone and the path through the host."""
     with contextlib.ExitStack() as opened:
         runner = opened.enter_context(contextlib.closing(open_graphs(plan, options=GraphOptions(lanes=2))))
-        detector = opened.enter_context(Detector(manifest, strict=True))
+        detector = opened.enter_context(Detector(manifest, strict=True, graphs=False))
         surfaces, pinned = opened.enter_context(on_gpu(image, batch))
         images = [image.copy() for _ in range(batch)]
         cases: dict[str, Case] = {
@@ -255,7 +255,7 @@ def use_an_empty_cache(folder: Path) -> str:
 
 def agreement(plan: Path, manifest: Path, frames: Sequence[ImageU8]) -> dict[str, Any]:
     """How many boxes of the path through the host are there again, at IoU 0.98."""
-    with Detector(manifest, strict=True) as detector:
+    with Detector(manifest, strict=True, graphs=False) as detector:
         host = detector(frames)
     with contextlib.closing(open_graphs(plan)) as runner:
         found = runner(frames, OPTIONS)

@@ -231,7 +231,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wanted(plan: Path) -> list[Detections]:
-    with Detector(plan, strict=True) as detector:
+    with Detector(plan, strict=True, graphs=False) as detector:
         found = detector(PICTURES)
     assert sum(len(d) for d in found) > len(PICTURES)
     return found
@@ -493,7 +493,7 @@ def test_the_demo_model_in_fp16(tmp_path: Path) -> None:
     sizes = BatchRange(min=1, opt=8, max=8)
     made = export_model(weights, precision="fp16", batch=sizes, output=tmp_path / "demo-fp16")
     assert made.plan is not None, made.note
-    with Detector(made.manifest_path, strict=True) as detector:
+    with Detector(made.manifest_path, strict=True, graphs=False) as detector:
         frames = [r.frame.pixels for r in detector.stream(assets.sample_video())][::4]
         host = detector(frames)
     with closing_graphs(made.plan) as runner:

@@ -26,11 +26,12 @@ def test_fp16_plan_gives_the_cpu_boxes(tmp_path: Path, cpu_boxes: list[Detection
     weights = assets.folder() / "yolov8n_demo.pt"
     result = export_model(weights, precision="fp16", batch=batch, output=tmp_path / "demo-fp16")
     assert result.plan is not None, result.note
-    with Detector(result.manifest_path, strict=True) as detector:
-        assert detector.info.device.startswith("cuda:0")
-        assert detector.info.precision == "fp16"
-        gpu_boxes = [r.detections for r in detector.stream(assets.sample_video())]
-    m = match_all(zip(cpu_boxes, gpu_boxes, strict=True), min_iou=0.98)
-    assert m.reference > len(cpu_boxes)
-    assert m.matched_share >= 0.99, m
-    assert m.added_share <= 0.01, m
+    for graphs in (True, False):
+        with Detector(result.manifest_path, strict=True, graphs=graphs) as detector:
+            assert detector.info.device.startswith("cuda:0")
+            assert detector.info.precision == "fp16"
+            gpu_boxes = [r.detections for r in detector.stream(assets.sample_video())]
+        m = match_all(zip(cpu_boxes, gpu_boxes, strict=True), min_iou=0.98)
+        assert m.reference > len(cpu_boxes)
+        assert m.matched_share >= 0.99, m
+        assert m.added_share <= 0.01, m

@@ -77,10 +77,10 @@ def test_a_plan_through_the_host_and_as_graphs(tmp_path: Path) -> None:
     whole = tmp_path / "whole.onnx"
     onnx.save(tiny_head(HEAD), whole)
     raw = make_plan(save_raw(HEAD, tmp_path / "raw.onnx"), batch=BATCHES)
-    with Detector(make_plan(whole, batch=BATCHES), strict=True, options=OPTIONS) as detector:
+    with Detector(make_plan(whole, batch=BATCHES), strict=True, graphs=False, options=OPTIONS) as detector:
         wanted = detector(PICTURES)
     assert sum(len(d) for d in wanted) > 5
-    with Detector(raw, strict=True, options=OPTIONS) as detector:
+    with Detector(raw, strict=True, graphs=False, options=OPTIONS) as detector:
         assert detector.spec.head == "raw"
         assert_close(detector(PICTURES), wanted)
     with closing_graphs(raw) as runner:
@@ -98,7 +98,7 @@ def test_an_export_with_pictures_in_fp16(tmp_path: Path) -> None:
         whole, precision="fp16", target="tensorrt-rtx", head="raw", fp16_input=True, batch=(1, 2, 4),
         output=tmp_path / "out",
     )  # fmt: skip
-    with Detector(made.manifest_path, strict=True, options=OPTIONS) as detector:
+    with Detector(made.manifest_path, strict=True, graphs=False, options=OPTIONS) as detector:
         assert detector.spec.input.dtype == "float16"
         wanted = detector(PICTURES)
     with Detector(made.plan, strict=True, graphs=True, options=OPTIONS) as detector:
