@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -168,6 +170,48 @@ def test_one_bad_picture_among_several_is_a_problem(tmp_path: Path, photo: Image
     assert str(bad) in str(problems[0])
     with pytest.raises(SourceError):
         list(ImagesSource([bad]))
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 64])
+def test_pictures_come_in_order_however_many_threads_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    # The first ones take longest.
+    sizes = [900, 800, 700, 4, 600, 5, 6, 500, 7, 8, 9, 400, 300]
+    paths = [_save(tmp_path / f"{i}.png", Image.new("RGB", (side, side))) for i, side in enumerate(sizes)]
+    paths[4].write_bytes(b"")
+    source, problems = ImagesSource(paths), list[SourceError]()
+    source.on_problem = problems.append
+    assert [frame.size[0] for frame in source] == [*sizes[:4], *sizes[5:]]
+    assert [str(paths[4]) in str(problem) for problem in problems] == [True]
+    assert _readers() == 0
+
+
+def test_threads_end_with_the_iteration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: ImageU8) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    path = _save(tmp_path / "a.png", _pil(photo))
+    frames = iter(ImagesSource([path] * 50))
+    next(frames)
+    assert _readers() > 1
+    frames.close()  # type: ignore[attr-defined]
+    assert _readers() == 0
+
+
+def _readers() -> int:
+    return sum(thread.name.startswith("yolotrt-pictures") for thread in threading.enumerate())
+
+
+def test_opencv_is_as_loud_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    before = cv2.utils.logging.getLogLevel()
+    for _ in range(20):
+        source = ImagesSource([bad] * 20)
+        source.on_problem = lambda _: None
+        assert list(source) == []
+    assert cv2.utils.logging.getLogLevel() == before
 
 
 def test_problems_are_logged_by_default(tmp_path: Path, photo: ImageU8, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -19,6 +23,8 @@ SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .tif .tiff .jp2 .avif .ppm .pgm .pbm .pnm .mpo".split()  # noqa: SIM905
 )
 """What a picture's name ends in, in lower case."""
+
+_READERS = 8  # threads; each holds a picture
 
 
 class ImagesSource(Source):
@@ -34,16 +40,44 @@ class ImagesSource(Source):
         return self._paths
 
     def __iter__(self) -> Iterator[Frame]:
-        for path in self._paths:
-            started = time.perf_counter()
-            try:
-                pixels = read_image(path)
-            except SourceError as e:
-                if len(self._paths) == 1:
-                    raise
-                self.on_problem(e)
-                continue
-            yield Frame(picture=pixels, source_id=str(path), index=0, decode_s=time.perf_counter() - started)
+        for found in read_side_by_side(self._paths):
+            if isinstance(found, Frame):
+                yield found
+            elif len(self._paths) == 1:
+                raise found
+            else:
+                self.on_problem(found)
+
+
+def read_side_by_side(paths: Sequence[Path]) -> Iterator[Frame | SourceError]:
+    """Read picture files in several threads, in order: one decodes fewer pictures than a GPU takes.
+
+    As many are held as there are threads, and one on its way.
+    """
+    threads = min(max((os.cpu_count() or 1) // 2, 1), _READERS, len(paths))
+    if threads <= 1:
+        yield from map(_read, paths)
+        return
+    waiting: deque[Future[Frame | SourceError]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="yolotrt-pictures")
+    try:
+        for path in paths:
+            waiting.append(pool.submit(_read, path))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(path: Path) -> Frame | SourceError:
+    started = time.perf_counter()
+    try:
+        pixels = read_image(path)
+    except SourceError as e:
+        return e
+    return Frame(picture=pixels, source_id=str(path), index=0, decode_s=time.perf_counter() - started)
 
 
 class ArraysSource(Source):
@@ -156,8 +190,31 @@ def quiet_opencv() -> Iterator[None]:
     if logging is None:
         yield
         return
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    with _quiet:
+        if not _quiet.count:
+            _quiet.level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+        _quiet.count += 1
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        with _quiet:
+            _quiet.count -= 1
+            if not _quiet.count:
+                logging.setLogLevel(_quiet.level)
+
+
+class _Quiet:
+    """How many threads want OpenCV to be quiet, and what it was before the first of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = self.level = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+_quiet = _Quiet()
