@@ -28,10 +28,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from yolotrt import Detector, assets  # noqa: E402
+from yolotrt.backends.bare_engine import bare_engine  # noqa: E402
 from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner  # noqa: E402
 from yolotrt.backends.cuda_lane import GraphPicture  # noqa: E402
 from yolotrt.backends.tensorrt_graph import open_graphs  # noqa: E402
-from yolotrt.bench.graph_engine import bare_engine  # noqa: E402
 from yolotrt.cache import cache_folder  # noqa: E402
 from yolotrt.cuda.compile import compiler_version  # noqa: E402
 from yolotrt.cuda.device import Device  # noqa: E402
@@ -134,7 +134,7 @@ def batch_table(plan: Path, manifest: Path, image: ImageU8, batch: int, args: ar
         surfaces, pinned = opened.enter_context(on_gpu(image, batch))
         images = [image.copy() for _ in range(batch)]
         cases: dict[str, Case] = {
-            "engine alone": opened.enter_context(bare_engine(plan, batch)),
+            "engine alone": opened.enter_context(bare_engine(plan, batch)).run,
             "whole graph": opened.enter_context(whole_graph(runner, surfaces)),
             "on the GPU": lambda: runner(surfaces, OPTIONS),
             "pinned": lambda: runner(pinned, OPTIONS),
@@ -158,7 +158,7 @@ def head_table(plans: dict[str, Path], image: ImageU8, batch: int, args: argpars
         cases: dict[str, Case] = {}
         for name, runner in runners.items():
             cases[f"{name}: whole graph"] = opened.enter_context(whole_graph(runner, surfaces))
-            cases[f"{name}: engine alone"] = opened.enter_context(bare_engine(plans[name], batch))
+            cases[f"{name}: engine alone"] = opened.enter_context(bare_engine(plans[name], batch)).run
             cases[f"{name}: on the GPU"] = functools.partial(runner, surfaces, OPTIONS)
         table = timed(cases, rounds=args.rounds, seconds=args.seconds)
         table["boxes"] = {name: len(runner(surfaces[:1], OPTIONS)[0]) for name, runner in runners.items()}

@@ -391,7 +391,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parsed()
-    from yolotrt.bench.graph_engine import bare_engine
+    from yolotrt.backends.bare_engine import bare_engine
     from yolotrt.cuda.device import Device
     from yolotrt.export.pipeline import export_model
     from yolotrt.model_spec import BatchRange
@@ -403,8 +403,8 @@ def main() -> None:
         sizes = BatchRange(min=1, opt=args.batch, max=args.batch)
         made = export_model(assets.folder() / WEIGHTS, precision="fp16", batch=sizes, output=folder / "model")
         assert made.plan is not None, made.note
-        with bare_engine(made.plan, args.batch) as run:
-            engine_per_s = args.batch * rate(run)
+        with bare_engine(made.plan, args.batch) as engine:
+            engine_per_s = args.batch * rate(engine.run)
         with Detector(made.manifest_path, strict=True, graphs=True) as detector:
             record = measure(detector, engine_per_s, clip, camera, folder, args)
     record |= {

@@ -9,6 +9,7 @@ import pytest
 
 from tests.gpu.plans import make_plan, noise, reference
 from tests.support.tiny_models import tiny_yolo
+from yolotrt.backends.flavours import for_target
 from yolotrt.bench.bench import bench
 from yolotrt.bench.options import BenchOptions
 from yolotrt.bench.plan_runner import PlanRunner
@@ -17,8 +18,11 @@ from yolotrt.bench.profile.profile import ProfileOptions, profile
 from yolotrt.bench.stages import ENGINE, ENGINE_ON_DEVICE, HOST_TO_BOXES, STREAM
 from yolotrt.cuda.device import Device
 from yolotrt.errors import BackendError
+from yolotrt.export.gate.latency import Where, measure_latencies
+from yolotrt.export.gate.proof import Latency
 from yolotrt.model_spec import BatchRange
 from yolotrt.model_spec_infer import load_onnx, read_onnx_spec
+from yolotrt.options import PlanOptions
 
 BATCHES = BatchRange(min=1, opt=2, max=4)
 
@@ -69,6 +73,16 @@ def test_a_plan_alone_is_timed_by_the_gpu(bundle: Path, onnx: Path) -> None:
     with pytest.raises(BackendError, match="closed"):
         runner.run()
     runner.close()
+
+
+@pytest.mark.parametrize("size", ["fixed", "dynamic"])
+def test_versions_of_an_export_are_timed(tmp_path: Path, size: str) -> None:
+    path = tiny_yolo(tmp_path / "tiny.onnx", dynamic_size=size == "dynamic")
+    where = Where(target="tensorrt-rtx", flavour=for_target("auto"), plan=PlanOptions())
+    found = measure_latencies({"FP32": (load_onnx(path), "fp32")}, read_onnx_spec(path), where)["FP32"]
+    assert isinstance(found, Latency), found
+    assert 0 < found.p50_ms <= found.p90_ms
+    assert "cuda:0" in found.runtime
 
 
 def test_profile(bundle: Path, onnx: Path) -> None:

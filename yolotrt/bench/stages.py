@@ -76,11 +76,11 @@ def _engine(
     if not isinstance(detector.backend, PictureBackend):
         yield Stage(name=ENGINE, run=timed(ENGINE, lambda: detector.backend.infer(prepared)), pictures=size)
     elif on_gpu:
-        from yolotrt.bench.graph_engine import bare_engine
+        from yolotrt.backends.bare_engine import bare_engine
 
         assert files.plan is not None
         graph = opened.enter_context(bare_engine(files.plan, size, device=device_index(detector.info.device)))
-        yield Stage(name=ENGINE, run=timed(ENGINE, graph), pictures=size)
+        yield Stage(name=ENGINE, run=timed(ENGINE, graph.run), pictures=size)
     if on_gpu:
         from yolotrt.bench.plan_runner import PlanRunner
 

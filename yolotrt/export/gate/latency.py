@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yolotrt.backends import Backend, open_backend
+from yolotrt.backends import Backend, BackendInfo, BackendName, open_backend
 from yolotrt.backends.flavours import Flavour
 from yolotrt.errors import YolotrtError
 from yolotrt.export.gate.proof import Latency
@@ -72,13 +72,15 @@ def measure_latencies(
     if where.problem:
         return dict.fromkeys(models, where.problem)
     found: dict[str, Latency | str] = {}
-    opened: dict[str, Backend] = {}
+    opened: dict[str, _Ready] = {}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotrt-")))
         for number, (name, (model, precision)) in enumerate(models.items()):
             with _said(found, name):
-                opened[name] = stack.enter_context(_open(folder / f"{number}.onnx", model, spec, precision, where))
-        found |= _time(opened, spec)
+                path = folder / f"{number}.onnx"
+                described = write_model(path, model, spec, precision)
+                opened[name] = stack.enter_context(_open(path, described, where))
+        found |= _time(opened, spec.batch.opt)
     return {name: found[name] for name in models}
 
 
@@ -91,44 +93,63 @@ def _said(found: dict[str, Latency | str], name: str) -> Iterator[None]:
         found[name] = str(e)
 
 
-def _open(path: Path, model: onnx.ModelProto, spec: ModelSpec, precision: Precision, where: Where) -> Backend:
-    described = write_model(path, model, spec, precision)
+@dataclass(frozen=True)
+class _Ready:
+    """A version that is loaded."""
+
+    run: Callable[[], object]
+    info: BackendInfo
+
+
+@contextlib.contextmanager
+def _open(path: Path, spec: ModelSpec, where: Where) -> Iterator[_Ready]:
+    """Load a version from its ONNX file as `Detector` would."""
     if where.flavour is None:
         files = ModelFiles(asked=path, onnx=path)
-        return open_backend(files, backend="openvino" if where.target == "openvino" else "auto", device="cpu")
+        name: BackendName = "openvino" if where.target == "openvino" else "auto"
+        with open_backend(files, backend=name, device="cpu") as backend:
+            yield _on_host(backend, spec)
+        return
+    from yolotrt.backends.bare_engine import bare_engine
     from yolotrt.export.plan import build_plan
 
-    built = build_plan(path, flavour=where.flavour, spec=described, options=where.plan)
     plan = path.with_suffix(".engine")
-    plan.write_bytes(built.data)
-    return open_backend(ModelFiles(asked=plan, plan=plan))
+    plan.write_bytes(build_plan(path, flavour=where.flavour, spec=spec, options=where.plan).data)
+    if spec.is_dynamic_size:  # such a plan does not run as a CUDA graph
+        with open_backend(ModelFiles(asked=plan, plan=plan)) as backend:
+            yield _on_host(backend, spec)
+        return
+    with bare_engine(plan, spec.batch.opt) as engine:
+        yield _Ready(engine.run, engine.info)
 
 
-def _time(opened: Mapping[str, Backend], spec: ModelSpec) -> dict[str, Latency | str]:
-    batches = {name: _batch(spec, channels_last=backend.channels_last) for name, backend in opened.items()}
+def _on_host(backend: Backend, spec: ModelSpec) -> _Ready:
+    batch = _batch(spec, channels_last=backend.channels_last)
+    return _Ready(lambda: backend.infer(batch), backend.info)
+
+
+def _time(opened: Mapping[str, _Ready], batch: int) -> dict[str, Latency | str]:
     samples: dict[str, list[float]] = {}
-    for name, backend in opened.items():
+    for name, version in opened.items():
         for _ in range(_WARM_UP):
-            backend.infer(batches[name])
+            version.run()
         samples[name] = []
     for _ in range(_ROUNDS):
-        for name, backend in opened.items():
+        for name, version in opened.items():
             began = time.perf_counter()
             for _ in range(_RUNS // _ROUNDS):
                 started = time.perf_counter()
-                backend.infer(batches[name])
+                version.run()
                 ended = time.perf_counter()
                 samples[name].append(ended - started)
                 if ended - began > _SECONDS / _ROUNDS:
                     break
-    return {name: _latency(values, opened[name], spec.batch.opt) for name, values in samples.items()}
+    return {name: _latency(values, opened[name].info, batch) for name, values in samples.items()}
 
 
-def _latency(seconds: Sequence[float], backend: Backend, batch: int) -> Latency:
+def _latency(seconds: Sequence[float], info: BackendInfo, batch: int) -> Latency:
     p50, p90 = np.percentile(np.array(seconds) * 1e3, [50, 90]).tolist()
-    return Latency(
-        p50_ms=round(p50, 3), p90_ms=round(p90, 3), runs=len(seconds), batch=batch, runtime=str(backend.info)
-    )
+    return Latency(p50_ms=round(p50, 3), p90_ms=round(p90, 3), runs=len(seconds), batch=batch, runtime=str(info))
 
 
 def _batch(spec: ModelSpec, *, channels_last: bool) -> Batch:

@@ -1,13 +1,15 @@
-"""The engine of a plan alone, as a CUDA graph: what `Detector(graphs=True)` runs between letterbox and decoding."""
+"""The engine of a plan alone, as a CUDA graph: what a detector runs between letterbox and decoding."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from yolotrt.backends.base import BackendInfo
 from yolotrt.backends.tensorrt_engine import find_plan
 from yolotrt.backends.tensorrt_graph import TensorRTGraphEngine
 from yolotrt.cuda.gpu import gpu
@@ -15,9 +17,22 @@ from yolotrt.cuda.gpu import gpu
 _WIDEST = 8  # bytes of the widest dtype that an engine gives
 
 
+@dataclass(frozen=True)
+class BareEngine:
+    """An engine that is recorded.
+
+    Attributes:
+        run: launch it once and wait for it. The input is whatever lies in its memory.
+        info: what runs it.
+    """
+
+    run: Callable[[], None]
+    info: BackendInfo
+
+
 @contextlib.contextmanager
-def bare_engine(plan: Path, batch: int, *, device: int = 0) -> Iterator[Callable[[], None]]:
-    """What launches the recorded engine once and waits for it. The input is whatever lies in its memory.
+def bare_engine(plan: Path, batch: int, *, device: int = 0) -> Iterator[BareEngine]:
+    """An engine with nothing around it, until the block ends.
 
     Args:
         plan: the plan file.
@@ -49,4 +64,4 @@ def bare_engine(plan: Path, batch: int, *, device: int = 0) -> Iterator[Callable
                     queue.replay(recording)
                     queue.wait()
 
-            yield run
+            yield BareEngine(run, engine.info)
