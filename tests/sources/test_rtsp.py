@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import socket
 import time
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 
 from tests.support.lossy_relay import lossy_relay
-from tests.support.rtsp import RtspServer, RtspStream, burned_in_age_s, free_port, rtsp_server, wait_until
+from tests.support.rtsp import Drawn, RtspServer, RtspStream, burned_in_age_s, free_port, rtsp_server, wait_until
 from tests.support.watched import Watched, watched
 from yolotrt.sources import LiveOptions, NetworkSource, StreamState
 from yolotrt.sources.live import Transport
+from yolotrt.types import Frame
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +30,16 @@ def _frames_come(seen: Watched, count: int = 5, timeout_s: float = 8.0) -> None:
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 @pytest.mark.parametrize("codec", ["h264", "h265"])
 def test_pictures_with_their_times(codec: str, transport: Transport) -> None:
+    drawn: list[Drawn] = []
+
+    def look(frame: Frame) -> None:
+        drawn.append(Drawn.read(frame.pixels))
+        if len(drawn) % 5 == 0:
+            time.sleep(0.1)  # from here on, the time of a picture's arrival is not that of its making
+
     with rtsp_server(RtspStream(codec=codec)) as server:
         source = NetworkSource(server.url(), options=LiveOptions(rtsp_transport=transport))
-        with watched(source) as seen:
+        with watched(source, look=look) as seen:
             _frames_come(seen, 25)
     assert source.info.size == (240, 320)
     assert source.info.live
@@ -38,7 +47,12 @@ def test_pictures_with_their_times(codec: str, transport: Transport) -> None:
     assert [f.index for f in seen.frames] == list(range(len(seen.frames)))
     times = [f.timestamp_s for f in seen.frames]
     assert times[0] == 0
-    assert np.diff(times[5:25]) == pytest.approx(1 / 15, abs=0.02)
+    # The server makes its pictures late on a busy machine: what counts is when it did, not when it should have. FFmpeg
+    # knows no time of the first one.
+    made = [d.at_ms / 1000 for d in drawn]
+    assert np.diff(times[1:]) == pytest.approx(np.diff(made[1:]), abs=0.002)
+    missing = sum(later.missing_since(earlier) for earlier, later in itertools.pairwise(drawn))
+    assert missing <= seen.lates, "none is left out without a word"
     assert seen.newest is not None
     assert seen.newest.source_id == source.info.name == server.url()
     box = seen.newest.pixels[64:160].reshape(-1, 3)

@@ -16,12 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from yolotrt.types import ImageU8
 
 _SERVER = Path(__file__).with_name("rtsp_server.py")
 _PROBE = 'import gi; gi.require_version("GstRtspServer", "1.0"); from gi.repository import GstRtspServer'
+_BOX_SIDE = 96
+_PLACES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +139,37 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """What the server drew into a picture.
+
+    Attributes:
+        at_ms: the monotonic clock, modulo 2 ** 32.
+        place: of the red box: that of the next picture is the next one, and after the last comes the first.
+    """
+
+    at_ms: int
+    place: int
+
+    def missing_since(self, before: Drawn) -> int:
+        """Pictures between another one and this one."""
+        return (self.place - before.place - 1) % _PLACES
+
+    @classmethod
+    def read(cls, pixels: ImageU8) -> Drawn:
+        """From a picture as a client has it."""
+        blocks = pixels[4:12, :256].mean(axis=(0, 2)).reshape(32, 8)[:, 2:6].mean(axis=1) > 128
+        middle = pixels[96:128].mean(axis=0)
+        left = np.flatnonzero(middle[:, 2] - middle[:, 0] > 100).mean() - (_BOX_SIDE - 1) / 2
+        return cls(
+            at_ms=int("".join("01"[int(b)] for b in blocks), 2),
+            place=round(left * _PLACES / (pixels.shape[1] - _BOX_SIDE)),
+        )
+
+
 def burned_in_age_s(pixels: ImageU8) -> float:
     """Seconds since the server drew a picture, by the clock in it."""
-    blocks = pixels[4:12, :256].mean(axis=(0, 2)).reshape(32, 8)[:, 2:6].mean(axis=1) > 128
-    drawn = int("".join("01"[int(b)] for b in blocks), 2)
-    return ((time.monotonic_ns() // 1_000_000 - drawn) % 2**32) / 1000
+    return ((time.monotonic_ns() // 1_000_000 - Drawn.read(pixels).at_ms) % 2**32) / 1000
 
 
 def wait_until(condition: object, timeout_s: float) -> float:

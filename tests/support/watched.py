@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from yolotrt.errors import SourceError
@@ -25,10 +25,11 @@ class Seen:
 
 
 class Watched(Watcher):
-    """Everything a source gives and tells, with the time of it."""
+    """Everything a source gives and tells, with the time of it. `look` is called with each frame, by its reader."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, look: Callable[[Frame], None] | None = None) -> None:
         self.source = source
+        self._look = look
         self.frames: list[Seen] = []
         self.newest: Frame | None = None
         self.told: list[tuple[float, StreamState, str]] = []
@@ -71,6 +72,8 @@ class Watched(Watcher):
         try:
             for frame in self.source:
                 now = time.monotonic()
+                if self._look is not None:
+                    self._look(frame)
                 self.frames.append(Seen(at=now, size=frame.size, index=frame.index, timestamp_s=frame.timestamp_s))
                 self.newest = dataclasses.replace(frame)
         except BaseException as e:  # noqa: BLE001 (for the test to look at)
@@ -78,9 +81,9 @@ class Watched(Watcher):
 
 
 @contextlib.contextmanager
-def watched(source: Source) -> Iterator[Watched]:
+def watched(source: Source, *, look: Callable[[Frame], None] | None = None) -> Iterator[Watched]:
     """Read a source for the length of a block."""
-    found = Watched(source)
+    found = Watched(source, look=look)
     found.start()
     try:
         yield found
