@@ -140,7 +140,9 @@ def test_latency_from_the_camera_to_the_line(tmp_path: Path) -> None:
         with _running(pipeline, streams):
             wait_until(lambda: len(ages.ages) >= 50, 40)
     steady = slice(10, None)  # without the pictures that waited for the connection
-    bound = 1 / fps + np.percentile(ages.inference[steady], 95) + 0.05
+    inference = np.percentile(ages.inference[steady], 95)
+    waiting = max(inference - 1 / fps, 0)  # for the inference before it, on a machine that is busy with other things
+    bound = 1 / fps + inference + waiting + 0.05
     assert np.percentile(ages.ages[steady], 95) <= bound
     assert len((tmp_path / "lines").read_text().splitlines()) == len(ages.ages)
 
