@@ -136,6 +136,7 @@ def batch_table(plan: Path, manifest: Path, image: ImageU8, batch: int, args: ar
         cases: dict[str, Case] = {
             "engine alone": opened.enter_context(bare_engine(plan, batch)).run,
             "whole graph": opened.enter_context(whole_graph(runner, surfaces)),
+            "on the GPU, boxes left there": functools.partial(left_there, runner, surfaces),
             "on the GPU": lambda: runner(surfaces, OPTIONS),
             "pinned": lambda: runner(pinned, OPTIONS),
             "NumPy": lambda: runner(images, OPTIONS),
@@ -145,6 +146,12 @@ def batch_table(plan: Path, manifest: Path, image: ImageU8, batch: int, args: ar
         table["runs_in"] = str(runner.info)
         table["boxes"] = len(runner(surfaces[:1], OPTIONS)[0])
     return table
+
+
+def left_there(runner: GraphRunner, pictures: Sequence[GraphPicture]) -> None:
+    """Wait for boxes that stay on the GPU."""
+    with runner.on_device(pictures, OPTIONS):
+        pass
 
 
 def head_table(plans: dict[str, Path], image: ImageU8, batch: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -275,6 +282,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of each case in each round")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--calls", type=int, default=100_000, help="after which memory is looked at again")
+    parser.add_argument("--edges", action="store_true", help="compare raw heads and inputs in FP16 as well")
     args = parser.parse_args()
     with open_source(assets.sample_video()) as source:
         frames = [frame.pixels for frame in source]
@@ -297,6 +305,8 @@ def main() -> None:
                 record["pictures/s: median, lowest, highest"] = thread_table(made.plan, image, args)
                 record["memory, MiB"] = memory_table(made.plan, image, args.calls)
             record[f"batch {batch}"] = batch_table(made.plan, made.manifest_path, image, batch, args)
+            if not args.edges:
+                continue
             plans = {"whole head": made.plan}
             for name, edges in EDGES.items():
                 folder_of = Path(folder) / f"{name.replace(' ', '-')}-{batch}"

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import datetime as dt
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,6 +128,36 @@ def hardware_alone(paths: Sequence[Path]) -> float:
     for thread in threads:
         thread.join()
     return sum(counts) / (time.perf_counter() - started)
+
+
+def ultralytics_rate(plan: Path, clip: Path) -> float:
+    """Frames per second of Ultralytics' `predict` over one file, in a process of its own; the plan takes one picture."""
+    context = multiprocessing.get_context("spawn")
+    line, theirs = context.Pipe()
+    process = context.Process(target=_ultralytics, args=(plan, clip, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        return float(line.recv())
+    finally:
+        process.join()
+
+
+def _ultralytics(plan: Path, clip: Path, line: Connection) -> None:
+    from yolotrt.bench.contestants import offer_tensorrt
+
+    offer_tensorrt(plan)
+    from ultralytics import YOLO
+
+    model = YOLO(str(plan), task="detect")
+    for frames in (30, None):  # first a warm-up
+        count, started = 0, time.perf_counter()
+        for result in model.predict(str(clip), stream=True, verbose=False, device=0):
+            result.boxes.xyxy.cpu().numpy()
+            count += 1
+            if count == frames:
+                break
+    line.send(count / (time.perf_counter() - started))
 
 
 def files_to_boxes(detector: Detector, paths: Sequence[Path], decoders: Decoders) -> dict[str, Any]:
@@ -385,6 +417,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="that the cameras are watched")
     parser.add_argument("--warm-up", type=float, default=15.0, help="seconds before that")
     parser.add_argument("--baseline", type=float, help="frames/s to compare with: those of another runtime, one stream")
+    parser.add_argument("--compare", action="store_true", help="measure Ultralytics' `predict` as that baseline")
     parser.add_argument("--markdown", type=Path, default=ROOT / "docs" / "benchmarks" / "streams_gpu.md")
     return parser.parse_args(arguments)
 
@@ -405,6 +438,10 @@ def main() -> None:
         assert made.plan is not None, made.note
         with bare_engine(made.plan, args.batch) as engine:
             engine_per_s = args.batch * rate(engine.run)
+        if args.compare:
+            alone = export_model(assets.folder() / WEIGHTS, precision="fp16", output=folder / "alone")
+            assert alone.plan is not None, alone.note
+            args.baseline = ultralytics_rate(alone.plan, repeated(clip, folder / "theirs.mp4", 3))
         with Detector(made.manifest_path, strict=True, graphs=True) as detector:
             record = measure(detector, engine_per_s, clip, camera, folder, args)
     record |= {
@@ -412,6 +449,7 @@ def main() -> None:
         "date": f"{dt.datetime.now(tz=dt.timezone.utc):%Y-%m-%d}",
         "size": list(SIZE),
         "batch": args.batch,
+        "baseline_per_s": args.baseline,
     }
     sys.stdout.write(json.dumps(record, indent=2) + "\n")
     args.markdown.write_text(page(record))

@@ -280,7 +280,7 @@ def _ready_for_ultralytics(contestant: Contestant, prepare: Prepare | None) -> N
     if contestant.threads:
         os.environ["OMP_NUM_THREADS"] = str(contestant.threads)
     if contestant.model.suffix == ".engine":
-        _offer_tensorrt(contestant.model)
+        offer_tensorrt(contestant.model)
     if prepare is not None:
         prepare()
     if contestant.threads:
@@ -299,7 +299,7 @@ def _ready_for_ultralytics(contestant: Contestant, prepare: Prepare | None) -> N
         onnxruntime.InferenceSession = limited
 
 
-def _offer_tensorrt(plan: Path) -> None:
+def offer_tensorrt(plan: Path) -> None:
     """Let `import tensorrt`, all that Ultralytics knows, find the member of the family that reads this plan."""
     from yolotrt.backends.tensorrt_engine import choose_flavour
     from yolotrt.plan_file import read_plan_file
