@@ -131,7 +131,7 @@ def hardware_alone(paths: Sequence[Path]) -> float:
 
 
 def ultralytics_rate(plan: Path, clip: Path) -> float:
-    """Frames per second of Ultralytics' `predict` over one file, in a process of its own; the plan takes one picture."""
+    """Frames per second of one file in Ultralytics' `predict`, in its own process; the plan takes one picture."""
     context = multiprocessing.get_context("spawn")
     line, theirs = context.Pipe()
     process = context.Process(target=_ultralytics, args=(plan, clip, theirs), daemon=True)

@@ -56,9 +56,10 @@ class Detections:
                 continue
             if array.dtype != dtype:
                 raise ValueError(f"{name}: got dtype {array.dtype}, expected {np.dtype(dtype)}")
-            view = array.view()
-            view.flags.writeable = False
-            object.__setattr__(self, name, view)
+            if array.flags.writeable:
+                view = array.view()
+                view.flags.writeable = False
+                object.__setattr__(self, name, view)
 
     @classmethod
     def empty(cls, *, names: tuple[str, ...], size: tuple[int, int]) -> Detections:
@@ -104,7 +105,8 @@ class Detections:
     @property
     def labels(self) -> list[str]:
         """The class name of each box."""
-        return [self.name_of(int(c)) for c in self.class_id]
+        names, count = self.names, len(self.names)
+        return [names[c] if 0 <= c < count else str(c) for c in self.class_id.tolist()]
 
     def name_of(self, class_id: int) -> str:
         """The name of a class; its number as text where the model has no name for it."""

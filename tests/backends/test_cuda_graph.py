@@ -199,6 +199,38 @@ def test_pictures_on_the_gpu(bench: Bench) -> None:
     assert_same(bench.runner(given, DetectOptions()), bench.wanted(PICTURES[:5]))
 
 
+def test_surfaces_follow_others_in_a_batch(tmp_path: Path) -> None:
+    """The same place in one batch after the other: what is kept of a picture there is no other one's."""
+    made = Bench(tiny_yolo(tmp_path / "m.onnx", batch=None), lanes=1)
+    same = [picture(192, 192, seed) for seed in range(20, 25)]
+    two, few, dogs = DetectOptions(max_det=2), DetectOptions(conf=0.9), DetectOptions(classes=(0,))
+    options = DetectOptions()
+
+    def check(pictures: list[ImageU8], each: list[DetectOptions], *, rgb: bool = False, host: bool = False) -> None:
+        form: Any = "rgb" if rgb else "bgr"
+        stored = [np.ascontiguousarray(p[..., ::-1]) if rgb else p for p in pictures]
+        given: list[Any] = [
+            p if host else Surface(address=p.ctypes.data, size=p.shape[:2], pitch=p.strides[0], format=form)
+            for p in stored
+        ]
+        wanted = [made.wanted([p], o)[0] for p, o in zip(pictures, each, strict=True)]
+        assert_same(made.runner(given, each), wanted)
+
+    check(same[:2], [options] * 2)
+    check(same[2:4], [options] * 2)
+    check(same[4:], [options])
+    check(same[:2], [options] * 2)
+    check(same[2:4], [two, few])
+    check(same[:2], [dogs, few])
+    check(same[1:3], [dogs, options])
+    check(same[2:4], [options, dogs], rgb=True)
+    check(same[:2], [options, dogs])
+    check(same[3:5], [options, dogs], host=True)
+    check([PICTURES[0], same[0]], [options, dogs])
+    check(same[:2], [options, dogs])
+    made.close()
+
+
 def test_nv12_surfaces(bench: Bench) -> None:
     """As the picture that the same numbers are in BGR, within what the colours' conversion rounds."""
     yuv = cv2.cvtColor(PICTURES[4], cv2.COLOR_BGR2YUV_I420)

@@ -84,6 +84,28 @@ def test_the_context_of_the_caller_comes_back(api: HostDriver, machine: Gpu) -> 
     assert machine.handle.context == api.primary
 
 
+def within(machine: Gpu) -> int:
+    with machine.active():
+        return current()
+
+
+def test_a_thread_that_is_held(api: HostDriver, machine: Gpu) -> None:
+    with machine.held():
+        assert current() == api.primary
+        with machine.active():
+            assert current() == api.primary
+        make_current(api.foreign)
+        with machine.active():
+            assert current() == api.foreign, "nobody looks"
+        machine.allocate(10).close()
+        make_current(api.primary)
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(within, machine).result() == api.primary, "another thread is not held"
+    assert current() == api.foreign
+    with machine.active():
+        assert current() == api.primary
+
+
 def test_memory_is_zeroed_and_freed(api: HostDriver, machine: Gpu) -> None:
     with machine.active():
         before = api.open

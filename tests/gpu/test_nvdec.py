@@ -51,6 +51,12 @@ class GpuBench(shared.Bench):
             pytest.skip(str(e))
 
     @property
+    def has_av1(self) -> bool:  # type: ignore[override]
+        """Data-centre GPUs of the Hopper generation do not decode it."""
+        caps = self.module.GetDecoderCaps(gpuid=self.gpu.device.index, codec=self.module.cudaVideoCodec.AV1)
+        return bool(caps["width_max"])
+
+    @property
     def nvdec(self) -> Nvdec:
         return Nvdec(api=self.module, machine=self.gpu, limit=self.limit, budget=Budget(self.budget))
 

@@ -63,6 +63,73 @@ def test_a_file_waits_for_room() -> None:
     assert (status.read, status.waiting, status.running, status.dropped) == (5, 4, 1, 0)
 
 
+def test_a_reader_that_waits_is_woken_for_a_batch() -> None:
+    (a,) = _inlets("a")
+    batcher = Batcher([a], 4)
+    for index in range(8):
+        batcher.put(a, _frame(index))
+    waits = threading.Thread(target=batcher.put, args=(a, _frame(8)))
+    waits.start()
+    waits.join(0.05)
+    assert waits.is_alive()
+    assert len(batcher.take()) == 4
+    waits.join(5)
+    assert len(a.waiting) == 5
+
+
+def test_who_takes_is_woken_once_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    inlets = _inlets("a", "b")
+    batcher = Batcher(inlets, 8)
+    picks = []
+    pick = batcher._pick
+    monkeypatch.setattr(batcher, "_pick", lambda: picks.append(1) or pick())  # type: ignore[func-returns-value]
+    found: list[list[tuple[str, int]]] = []
+    takes = threading.Thread(target=lambda: found.append(_taken(batcher)))
+    takes.start()
+    for index in range(4):
+        for inlet in reversed(inlets):
+            time.sleep(0.01)
+            batcher.put(inlet, _frame(index))
+    takes.join(5)
+    assert found == [[(name, index) for index in range(4) for name in "ab"]]
+    assert len(picks) <= 2, "one found nothing, one all"
+
+
+def test_a_stream_that_is_closed_leaves_the_batch_that_gathers() -> None:
+    a, b = _inlets("a", "b")
+    batcher = Batcher([a, b], 3)
+    found: list[list[tuple[str, int]]] = []
+    takes = threading.Thread(target=lambda: found.append(_taken(batcher)))
+    takes.start()
+    batcher.put(a, _frame(0))
+    batcher.put(b, _frame(0))
+    batcher.close(a)
+    batcher.put(b, _frame(1))
+    batcher.put(b, _frame(2))
+    takes.join(5)
+    assert found == [[("b", 0), ("b", 1), ("b", 2)]]
+    assert (a.record.snapshot().dropped, a.record.snapshot().accounted) == (1, True)
+
+
+def test_an_output_that_is_full_holds_files_back() -> None:
+    a, b = _inlets("a", "b")
+    gate = Gate(3)
+    a.gates = b.gates = (gate,)
+    batcher = Batcher([a, b], 2)
+    for index in range(3):
+        batcher.put(a, _frame(index))
+        batcher.put(b, _frame(index))
+    assert _taken(batcher) == [("a", 0), ("b", 0)]
+    found: list[list[tuple[str, int]]] = []
+    takes = threading.Thread(target=lambda: found.append(_taken(batcher)))
+    takes.start()
+    takes.join(0.05)
+    assert not found
+    batcher.release(gate)
+    takes.join(5)
+    assert found == [[("a", 1), ("b", 1)]]
+
+
 def test_the_newest_picture_of_a_camera_wins() -> None:
     (a,) = _inlets("a", live=True)
     batcher = Batcher([a], 4)

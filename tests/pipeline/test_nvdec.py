@@ -203,7 +203,7 @@ def test_memory_does_not_grow_with_a_video(gpu: Gpu, tmp_path: Path) -> None:
         peak = sum(1 for _ in detector.stream(path))
     assert peak == 400
     # Those that wait, that run and that are on their way: of batches of 4.
-    assert 1 <= sizes.count(surface) <= 40
+    assert 1 <= sum(size // surface for size in sizes if size % surface == 0 and size <= 16 * surface) <= 40
 
 
 def test_all_results_at_once(gpu: Gpu, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_plan_that_runs_without_graphs_says_why(gpu: Gpu, tmp_path: Path) -> N
         backend = detector.backend
         backend.machine = None  # type: ignore[attr-defined]  # as that of a plan through the host
         backend.info = type(backend.info)(backend="tensorrt", flavour="x", version="1", device="g", precision="fp16")
-        assert detector.decoders().why == "the model does not run as CUDA graphs (--graphs)"
+        assert detector.decoders().why == "the model does not run as CUDA graphs"
         with pytest.raises(UsageError, match="got the model does not run as CUDA graphs"):
             detector.decoders("nvdec")
 

@@ -92,7 +92,7 @@ class DeviceArrayView:
             "version": 3,
             "shape": self.shape,
             "typestr": self.dtype,
-            "data": (self.address, True),
+            "data": (self.address, False),  # PyTorch takes no arrays that are read only
             "strides": None,
             "stream": self.queue or None,
         }
@@ -143,6 +143,7 @@ class Lane:
         self.room, self._machine, self._spec = room, machine, engine.spec
         self.report: Callable[[str], None] = lambda _: None
         self._layout = layout_of(engine, room)
+        self._placed = functools.lru_cache(maxsize=64)(functools.partial(geometry_of, spec=engine.spec))
         self._recordings: dict[int, Recording | Enqueue] = {}
         self._geometries: list[LetterboxGeometry] = []
         self._owners: list[object] = []
@@ -168,17 +169,14 @@ class Lane:
     def start(self, pictures: Sequence[GraphPicture], options: Sequence[DetectOptions]) -> None:
         """Queue the work for one batch. The pictures must stay as they are until it is done."""
         surfaces = [self._surface(picture) for picture in pictures]  # refuses bad ones before anything is queued
-        self._geometries = [geometry_of(surface.size, self._spec) for surface in surfaces]
+        self._geometries = [self._placed(surface.size) for surface in surfaces]
         self._owners = [*pictures, *surfaces]
         self._batch = fitting_size(self._spec.batch, len(pictures))
         recording = self.recording(self._batch)
         self._table.clear(range(len(pictures), self._batch))
         self._staging.reserve([0 if isinstance(s, Surface) else s.staged_size for s in surfaces])
         for i, (surface, geometry) in enumerate(zip(surfaces, self._geometries, strict=True)):
-            self._table.pictures[i] = self._describe(i, surface, geometry)
-            self._table.thresholds[i] = self._layout.thresholds(geometry, options[i])
-            if options[i].classes is not None:
-                self._table.classes[i] = self._layout.classes(options[i])
+            self._fill(i, surface, geometry, options[i])
         if callable(recording):
             recording()
         else:
@@ -260,6 +258,20 @@ class Lane:
             # The GPU picks rows at equal distances by itself, and no others.
             return HostPicture(picture, rows if rows.blocks else Rows.all(), is_pinned=True)
         return HostPicture(picture, rows, is_pinned=False)
+
+    def _fill(
+        self, slot: int, surface: Surface | HostPicture, geometry: LetterboxGeometry, options: DetectOptions
+    ) -> None:
+        """Write a picture's place in the table."""
+        table = self._table
+        if not isinstance(surface, Surface):
+            table.forget(slot)
+        elif table.move(slot, surface, options):
+            return
+        table.pictures[slot] = self._describe(slot, surface, geometry)
+        table.thresholds[slot] = self._layout.thresholds(geometry, options)
+        if options.classes is not None:
+            table.classes[slot] = self._layout.classes(options)
 
     def _describe(self, index: int, surface: Surface | HostPicture, geometry: LetterboxGeometry) -> npt.NDArray[Any]:
         pad = self._spec.letterbox.pad_value

@@ -14,7 +14,9 @@ import numpy.typing as npt
 from yolotrt.cuda.machine import Machine, Memory, PinnedMemory, Queue
 from yolotrt.decode.detect_cuda import THRESHOLDS, DecodeLayout
 from yolotrt.errors import SourceError
+from yolotrt.options import DetectOptions
 from yolotrt.preprocess.letterbox_cuda import PICTURE, Rows
+from yolotrt.preprocess.surface import Surface
 from yolotrt.types import ImageU8
 
 _PIECE = 512 << 10  # bytes: a large picture is handed to the GPU in pieces, the first while the next is copied
@@ -60,12 +62,31 @@ class Table:
         self.pictures: npt.NDArray[Any] = parts[0].view(PICTURE)
         self.thresholds: npt.NDArray[Any] = parts[1].view(THRESHOLDS)
         self.classes: npt.NDArray[np.uint32] = parts[2].view(np.uint32).reshape(batch, layout.class_words)
+        self._pixels, self._chroma = self.pictures["pixels"], self.pictures["chroma"]
+        # What the slots hold, so that of the next frame of a video no more is written than where it lies.
+        self._kinds: list[tuple[object, ...] | None] = [None] * batch
+        self._options: list[DetectOptions | None] = [None] * batch
 
     def clear(self, slots: range) -> None:
         """No picture in these slots: they are padding of the batch."""
+        for slot in slots:
+            self.forget(slot)
         if slots:
             self.pictures[slots.start : slots.stop] = 0
             self.thresholds[slots.start : slots.stop] = 0
+
+    def forget(self, slot: int) -> None:
+        """The slot is to be written as a whole."""
+        self._kinds[slot] = self._options[slot] = None
+
+    def move(self, slot: int, surface: Surface, options: DetectOptions) -> bool:
+        """Put a surface into a slot that holds another one of its kind; False where all is to be written."""
+        kind = surface.kind
+        if self._options[slot] is options and self._kinds[slot] == kind:
+            self._pixels[slot], self._chroma[slot] = surface.address, surface.chroma_address
+            return True
+        self._kinds[slot], self._options[slot] = kind, options
+        return False
 
     def upload(self, queue: Queue) -> None:
         queue.copy(self._device.address, self._host.address, self._size)

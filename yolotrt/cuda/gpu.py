@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +39,21 @@ class Gpu:
         self._context: Any = None
         self._modules: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._thread = threading.local()
 
     def active(self) -> AbstractContextManager[None]:
+        return _AS_IT_IS if getattr(self._thread, "is_held", False) else self._active()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        with self._active():
+            self._thread.is_held = True
+            try:
+                yield
+            finally:
+                self._thread.is_held = False
+
+    def _active(self) -> _Active:
         if self._context is None:
             with self.device.active():
                 self._context = check(driver().cuCtxGetCurrent(), "the CUDA context of a GPU cannot be read")
@@ -52,7 +65,8 @@ class Gpu:
             return GpuHandle(index=self.device.index, context=int(self._context), memory_size=self.device.memory_bytes)
 
     def allocate(self, size: int) -> GpuMemory:
-        return GpuMemory(size, self.device.index)
+        with self._active():  # made sure of even where a thread is held: memory elsewhere would crash the kernels
+            return GpuMemory(size, self.device.index)
 
     def pin(self, size: int) -> HostMemory:
         return HostMemory(size)
@@ -121,6 +135,9 @@ class Gpu:
                 remedy="Update the NVIDIA driver, or run the ONNX file with --device cpu.",
             )
         return check((code, module), what)
+
+
+_AS_IT_IS = contextlib.nullcontext()
 
 
 class _Active:
@@ -208,19 +225,20 @@ class GpuQueue:
     def __init__(self, index: int) -> None:
         self._stream = Stream(index)
         self.handle = self._stream.handle
+        api = driver()
+        self._blocks = api.CUDA_MEMCPY2D()  # filled in for each copy: to make one costs more than the copy
+        self._blocks.srcMemoryType = self._blocks.dstMemoryType = api.CUmemorytype.CU_MEMORYTYPE_UNIFIED
 
     def copy(self, to: int, source: int, size: int) -> None:
         # Addresses tell where they are, so one call serves all directions.
         check(driver().cuMemcpyAsync(to, source, size, self.handle), "a copy to or from the GPU failed")
 
     def copy_blocks(self, to: int, source: int, size: int, count: int, pitch: int) -> None:
-        api = driver()
-        copy = api.CUDA_MEMCPY2D()
-        copy.srcMemoryType = copy.dstMemoryType = api.CUmemorytype.CU_MEMORYTYPE_UNIFIED
+        copy = self._blocks
         copy.srcDevice, copy.srcPitch = source, pitch
         copy.dstDevice, copy.dstPitch = to, size
         copy.WidthInBytes, copy.Height = size, count
-        check(api.cuMemcpy2DAsync(copy, self.handle), "a copy to or from the GPU failed")
+        check(driver().cuMemcpy2DAsync(copy, self.handle), "a copy to or from the GPU failed")
 
     def launch(self, kernel: Kernel, grid: Dim, block: Dim, arguments: npt.NDArray[Any]) -> None:
         assert isinstance(kernel, GpuKernel)

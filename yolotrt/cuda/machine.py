@@ -130,7 +130,7 @@ class Queue(Protocol):
 
 
 class Machine(Protocol):
-    """One GPU. Everything but `active` and `handle` is used inside of `active`."""
+    """One GPU. Everything but `active`, `held` and `handle` is used inside of `active`."""
 
     @property
     def handle(self) -> GpuHandle:
@@ -138,6 +138,9 @@ class Machine(Protocol):
 
     def active(self) -> AbstractContextManager[None]:
         """Make it the calling thread's current GPU; what was current before is put back."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """`active` for as long as a thread works in which nothing else changes its GPU: `active` is free inside."""
 
     def allocate(self, size: int) -> Memory:
         """Zeroed memory of the GPU. Raises CudaError where there is not enough."""

@@ -183,8 +183,9 @@ class DecodeLayout:
         if header[: len(geometries), 1].any():
             raise non_finite()
         found = []
-        for geometry, (count, _), rows in zip(geometries, header, boxes, strict=False):
+        for geometry, count, rows in zip(geometries, header[:, 0].tolist(), boxes, strict=False):
             own = rows[:count].copy()
+            own.flags.writeable = False  # as `Detections` wants it, which then has no views to make
             found.append(
                 Detections(
                     xyxy=own[:, :4],

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from yolotrt.pipeline.channel import CancelledError
 from yolotrt.pipeline.prefetch import ahead_of
@@ -42,6 +42,8 @@ class Inlet:
     def __init__(self, record: StreamRecord, *, live: bool = False, max_latency_s: float = 1.0) -> None:
         self.record, self.live, self.max_latency_s = record, live, max_latency_s
         self.waiting: deque[Frame] = deque()
+        self.promised = 0
+        """How many of those that wait have their place in the next batch."""
         self.finished = False
         self.closed = False
         self.gates: tuple[Gate, ...] = ()
@@ -54,8 +56,7 @@ class Inlet:
         return all(gate.held + ahead < gate.limit for gate in self.gates)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Taken:
+class Taken(NamedTuple):
     """A frame on its way through the engine, and where it came from."""
 
     inlet: Inlet
@@ -65,6 +66,9 @@ class Taken:
 class Batcher:
     """Shared by the readers, who `put`, the engine, which takes, and the writers, who `release`.
 
+    Nobody is woken for nothing, since each frame of each stream passes here: the engine once its batch is whole, which
+    whoever hands in its last frame sees to, and a reader once there is room for a batch.
+
     Args:
         inlets: one per stream.
         batch: frames in a full batch.
@@ -72,18 +76,23 @@ class Batcher:
 
     def __init__(self, inlets: Sequence[Inlet], batch: int) -> None:
         self._inlets = tuple(inlets)
-        self._batch = batch
+        self._batch, self._most = batch, ahead_of(batch)
         self._turn = 0
-        self._changed = threading.Condition()
+        self._order: list[Inlet] = []  # the streams of the next batch, as far as their frames are there
+        self._steps = 0  # turns that this took, with those of streams that have ended
+        self._lock = threading.RLock()
+        self._filled = threading.Condition(self._lock)
+        self._room = {inlet: threading.Condition(self._lock) for inlet in self._inlets}
+        self._is_awaited = False
         self._cancelled = False
 
     def put(self, inlet: Inlet, frame: Frame) -> None:
         """Hand in a frame. A file's reader waits for room. Raises CancelledError when nobody wants more."""
         inlet.record.become(StreamState.LIVE)
-        with self._changed:
+        with self._lock:
             inlet.live = frame.received_s is not None
-            if not inlet.live:
-                self._changed.wait_for(lambda: self._is_over(inlet) or len(inlet.waiting) < ahead_of(self._batch))
+            if not inlet.live and len(inlet.waiting) >= self._most:
+                self._room[inlet].wait_for(lambda: self._is_over(inlet) or self._has_emptied(inlet))
             if self._is_over(inlet):
                 inlet.record.count(read=1, dropped=1)
                 raise CancelledError
@@ -91,55 +100,82 @@ class Batcher:
             inlet.record.count(read=1, waiting=1)
             if inlet.live and len(inlet.waiting) > _LIVE_QUEUE:
                 self._drop_oldest(inlet)
-            self._changed.notify_all()
+            self._tell()
 
     def finish(self, inlet: Inlet) -> None:
         """The stream has no more frames."""
-        with self._changed:
+        with self._lock:
             inlet.finished = True
-            self._changed.notify_all()
+            self._tell_all()
 
     def close(self, inlet: Inlet) -> None:
         """Nobody wants more of this stream; what waits is dropped and its reader's next `put` raises."""
-        with self._changed:
+        with self._lock:
             inlet.closed = True
+            self._start_over()
             while inlet.waiting:
                 self._drop_oldest(inlet)
-            self._changed.notify_all()
+            self._tell_all()
 
     def take(self) -> list[Taken]:
         """The next batch; waits for one. Empty when all streams are over."""
-        with self._changed:
+        with self._lock:
             while not self._cancelled:
                 if all(inlet.exhausted for inlet in self._inlets):
                     return []
                 taken = self._pick()
                 if taken:
-                    self._changed.notify_all()
+                    self._make_room({item.inlet for item in taken})
                     return taken
-                self._changed.wait()
+                self._is_awaited = True
+                self._filled.wait()
+                self._is_awaited = False
             return []
 
     def release(self, gate: Gate) -> None:
         """An output is done with a frame."""
-        with self._changed:
+        with self._lock:
             gate.held -= 1
-            self._changed.notify_all()
+            self._tell()
 
     def cancel(self) -> None:
         """Wake everybody and end: what waits is dropped."""
-        with self._changed:
+        with self._lock:
             self._cancelled = True
+            self._start_over()
             for inlet in self._inlets:
                 while inlet.waiting:
                     self._drop_oldest(inlet)
-            self._changed.notify_all()
+            self._tell_all()
+
+    def _tell(self) -> None:
+        """Wake who waits for a batch, if there may be one now."""
+        if self._is_awaited and (self._has_live() or self._is_whole()):
+            self._is_awaited = False
+            self._filled.notify()
+
+    def _tell_all(self) -> None:
+        self._filled.notify_all()
+        for room in self._room.values():
+            room.notify_all()
+
+    def _make_room(self, inlets: set[Inlet]) -> None:
+        for inlet in inlets:
+            if self._has_emptied(inlet):
+                self._room[inlet].notify()
+
+    def _has_emptied(self, inlet: Inlet) -> bool:
+        # Not at every place: a reader that waits has plenty, and waking it costs more than its frame.
+        return len(inlet.waiting) <= self._most - self._batch
+
+    def _has_live(self) -> bool:
+        return any(inlet.live and not inlet.exhausted for inlet in self._inlets)
 
     def _pick(self) -> list[Taken]:
-        running = [inlet for inlet in self._inlets if not inlet.exhausted]
-        if any(inlet.live for inlet in running):
+        if self._has_live():
+            self._start_over()
             return self._pick_ready()
-        return self._pick_in_turn()
+        return self._pick_in_turn() if self._is_whole() else []
 
     def _pick_ready(self) -> list[Taken]:
         """Whatever is there, without waiting for more: a frame of each stream in turn, the longest unserved first."""
@@ -158,27 +194,37 @@ class Batcher:
                     break
         return picked
 
-    def _pick_in_turn(self) -> list[Taken]:
-        """A full batch, every stream in its turn whoever is faster, so that two runs give the same; else nothing."""
-        order: list[Inlet] = []
-        wanted: dict[int, int] = {}
-        position, ended = self._turn, 0
-        while len(order) < self._batch and ended < len(self._inlets):
-            place = position % len(self._inlets)
-            inlet, already = self._inlets[place], wanted.get(place, 0)
-            position += 1
-            if len(inlet.waiting) > already:
-                if not inlet.has_room(len(order)):
-                    return []
-                order.append(inlet)
-                wanted[place] = already + 1
+    def _is_whole(self) -> bool:
+        """Whether a full batch is there, every stream in its turn whoever is faster, so that two runs give the same.
+
+        Goes on from where the call before came to.
+        """
+        ended = 0
+        while len(self._order) < self._batch and ended < len(self._inlets):
+            inlet = self._inlets[(self._turn + self._steps) % len(self._inlets)]
+            if len(inlet.waiting) > inlet.promised:
+                if not inlet.has_room(len(self._order)):
+                    return False
+                self._order.append(inlet)
+                inlet.promised += 1
                 ended = 0
             elif inlet.finished or inlet.closed:
                 ended += 1
             else:
-                return []
-        self._turn = position % len(self._inlets)
+                return False
+            self._steps += 1
+        return True
+
+    def _pick_in_turn(self) -> list[Taken]:
+        order, self._turn = self._order, (self._turn + self._steps) % len(self._inlets)
+        self._start_over()
         return [self._taken(inlet) for inlet in order]
+
+    def _start_over(self) -> None:
+        """No place in the next batch is given away."""
+        self._order, self._steps = [], 0
+        for inlet in self._inlets:
+            inlet.promised = 0
 
     def _taken(self, inlet: Inlet) -> Taken:
         for gate in inlet.gates:

@@ -84,8 +84,9 @@ class StreamReader(Watcher):
 
     def _read(self) -> None:
         try:
-            for frame in self.source:
-                self._batcher.put(self._inlet, frame)
+            with self.source.decoders.held():
+                for frame in self.source:
+                    self._batcher.put(self._inlet, frame)
         except CancelledError:
             pass
         # An error that nobody foresaw belongs to the run as well: it ends there, not only in this thread.

@@ -151,6 +151,8 @@ class StreamRecord:
 
     def become(self, state: StreamState, error: str = "") -> None:
         """Change the state; `error` says why, if there is a problem. A stream that has ended stays so."""
+        if state is self._state and not error:
+            return  # of each frame
         with self._lock:
             ended = self._state is StreamState.ENDED
             changed = not ended and self._state is not state

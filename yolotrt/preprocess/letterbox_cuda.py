@@ -143,7 +143,7 @@ def describe_surface(surface: Surface, geometry: LetterboxGeometry, pad_value: i
     found["pixels"], found["pitch"] = surface.address, surface.pitch
     found["format"] = _FORMATS[surface.format]
     if surface.format == "nv12":
-        found["chroma"] = surface.chroma or surface.address + surface.pitch * surface.size[0]
+        found["chroma"] = surface.chroma_address
         for name, value in _colours(surface.matrix, full_range=surface.full_range).items():
             found[name] = value
     return found

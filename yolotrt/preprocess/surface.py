@@ -68,6 +68,16 @@ class Surface:
         if self.format == "nv12" and (height % 2 or width % 2):
             raise SourceError("an NV12 surface of odd size", got=f"{width}x{height}", expected="even sides")
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """All that is to be known of it but where it lies: the same for all frames of a video."""
+        return self.size, self.pitch, self.format, self.matrix, self.full_range
+
+    @property
+    def chroma_address(self) -> int:
+        """Of the U, V pairs; 0 for what is not NV12."""
+        return (self.chroma or self.address + self.pitch * self.size[0]) if self.format == "nv12" else 0
+
     @classmethod
     def of(cls, array: DeviceArray, picture: DevicePicture) -> Surface:
         """The surface that an array holds.

@@ -24,6 +24,30 @@ def sequence_headers(codec: str, data: bytes) -> frozenset[bytes]:
     return frozenset(unit for unit in _units_before_picture(codec, data) if _is_sequence(codec, unit[0]))
 
 
+def with_start_codes(data: bytes) -> bytes | None:
+    """A packet of units behind their lengths, as MP4 has them, with start codes in place of these.
+
+    Args:
+        data: one packet of H.264 or HEVC; lengths of 4 bytes.
+
+    Returns: as many bytes; None where the lengths do not add up.
+    """
+    found, at = bytearray(data), 0
+    while at + 4 < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        found[at : at + 4] = b"\0\0\0\1"
+        at += 4 + size
+        if not size:
+            return None
+    return bytes(found) if at == len(data) else None
+
+
+def length_size(codec: str, extradata: bytes) -> int:
+    """Bytes of the lengths that stand before the units of a packet, by the headers of an MP4; 0 for what is none."""
+    at = 4 if codec == "h264" else 21
+    return (extradata[at] & 3) + 1 if len(extradata) > at else 0
+
+
 def brings_headers(packet: av.Packet[Any]) -> bool:
     """Whether the container has found other headers than those that it began with."""
     has: Callable[[str], bool] | None = getattr(packet, "has_sidedata", None)  # PyAV 16 and later

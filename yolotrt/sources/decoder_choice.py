@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from yolotrt.cuda.machine import Machine
@@ -22,6 +23,9 @@ class OnNvdec:
 
     def open(self, request: DecodeRequest, *, forced: bool) -> PictureDecoder:
         return NvdecStream(self.nvdec, request, forced=forced)
+
+    def held(self) -> AbstractContextManager[None]:
+        return self.nvdec.machine.held()
 
 
 def choose(choice: DecoderChoice, machine: Machine | None, *, reason: str, limit: int) -> Decoders:

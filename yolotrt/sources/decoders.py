@@ -5,10 +5,11 @@ Demuxing is PyAV's for files and streams alike; a decoder is the one part that i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_args
 
 from yolotrt.errors import UsageError
 from yolotrt.types import DeviceImage, ImageU8
@@ -35,8 +36,7 @@ class DamagedPacketError(Exception):
     """A packet that cannot be decoded; those after it may be."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decoded:
+class Decoded(NamedTuple):
     """One frame as it leaves a decoder, not yet converted.
 
     Attributes:
@@ -126,6 +126,9 @@ class GpuDecoding(Protocol):
     def open(self, request: DecodeRequest, *, forced: bool) -> PictureDecoder:
         """A decoder. If `forced`, its first packet raises SourceError where a GPU cannot decode it."""
 
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """See `Decoders.held`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decoders:
@@ -146,6 +149,13 @@ class Decoders:
         if self.nvdec is not None:
             return "NVDEC" if self.forced else "NVDEC, and PyAV for what it cannot decode"
         return f"PyAV ({self.why})" if self.why else ""
+
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """For a thread that does nothing but read: its GPU is made the current one once, not for each packet.
+
+        Raises CudaError.
+        """
+        return contextlib.nullcontext() if self.nvdec is None else self.nvdec.held()
 
     def open(self, request: DecodeRequest) -> PictureDecoder:
         """A decoder for a stream. What NVDEC cannot decode raises SourceError with the first packet, if `forced`."""

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+_MOST_IN_SLAB = 16  # pictures: 50 MB at 1080p
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +63,30 @@ class Budget:
             self._left += size
 
 
+class _Slab:
+    """Memory for several pictures of one size: to make and to free it costs more than to decode a picture."""
+
+    def __init__(self, memory: Memory, size: int, count: int) -> None:
+        self.memory, self.size = memory, size
+        self.places = count
+        self.left = count  # places that are in use, or may be again
+
+    def addresses(self) -> Iterator[int]:
+        return (self.memory.address + place * _aligned(self.size) for place in range(self.places))
+
+
+class _Place(NamedTuple):
+    """Where one picture lies."""
+
+    slab: _Slab
+    address: int
+
+
 class SurfacePool:
     """The surfaces of one stream. Each comes back by itself once nobody holds it any more, in whichever thread.
 
-    They are made when they are needed and used again. One thread takes them.
+    They are made when they are needed, as many again as there are already, and used again. Those made at a time are
+    freed together, once the stream is closed and nobody holds any of them. One thread takes them.
     """
 
     def __init__(self, machine: Machine, *, limit: int, budget: Budget) -> None:
@@ -76,7 +98,8 @@ class SurfacePool:
         self.machine = machine
         self._limit, self._budget = limit, budget
         # Appended to from `__del__`, which may run anywhere, even while a lock is held: a deque needs none.
-        self._idle: deque[Memory] = deque()
+        self._idle: deque[_Place] = deque()
+        self._lock = threading.RLock()
         self._made = 0
         self._closed = False
 
@@ -87,23 +110,23 @@ class SurfacePool:
         """
         wanted = size[0] * size[1] * 3 // 2
         while self._idle:
-            memory = self._idle.pop()
-            if memory.size == wanted:
-                return Lease(self, memory)
-            self._free(memory)  # the size of the pictures has changed
-        if self._made >= self._limit or not self._budget.take(wanted):
-            return None
-        try:
-            memory = self.machine.allocate(wanted)
-        except CudaError:
-            self._budget.give_back(wanted)
-            return None
-        self._made += 1
-        return Lease(self, memory)
+            place = self._idle.pop()
+            if place.slab.size == wanted:
+                return Lease(self, place)
+            self._retire(place)  # the size of the pictures has changed
+        count = min(max(self._made, 1), _MOST_IN_SLAB, self._limit - self._made)
+        while count > 0:
+            slab = self._slab(wanted, count)
+            if slab is not None:
+                first, *others = slab.addresses()
+                self._idle.extend(_Place(slab, address) for address in others)
+                return Lease(self, _Place(slab, first))
+            count //= 2
+        return None
 
-    def back(self, memory: Memory) -> None:
+    def back(self, place: _Place) -> None:
         """A lease ends."""
-        self._idle.append(memory)
+        self._idle.append(place)
         if self._closed:
             self._empty()
 
@@ -112,27 +135,46 @@ class SurfacePool:
         self._closed = True
         self._empty()
 
+    def _slab(self, size: int, count: int) -> _Slab | None:
+        whole = _aligned(size) * (count - 1) + size
+        if not self._budget.take(whole):
+            return None
+        try:
+            memory = self.machine.allocate(whole)
+        except CudaError:
+            self._budget.give_back(whole)
+            return None
+        with self._lock:
+            self._made += count
+        return _Slab(memory, size, count)
+
     def _empty(self) -> None:
         # A GPU that is lost frees nothing any more, and takes all it had with it.
         with contextlib.suppress(CudaError), self.machine.active():
-            for memory in _taken(self._idle):
-                self._free(memory)
+            for place in _taken(self._idle):
+                self._retire(place)
 
-    def _free(self, memory: Memory) -> None:
-        self._made -= 1
-        self._budget.give_back(memory.size)
-        memory.close()
+    def _retire(self, place: _Place) -> None:
+        """A place is not used again; with its last one, the memory of a slab is free."""
+        slab = place.slab
+        with self._lock:
+            slab.left -= 1
+            if slab.left:
+                return
+            self._made -= slab.places
+        self._budget.give_back(slab.memory.size)
+        slab.memory.close()
 
 
 class Lease:
     """Memory of a pool that is in use."""
 
-    def __init__(self, pool: SurfacePool, memory: Memory) -> None:
-        self._pool, self._memory = pool, memory
-        self.address = memory.address
+    def __init__(self, pool: SurfacePool, place: _Place) -> None:
+        self._pool, self._place = pool, place
+        self.address = place.address
 
     def __del__(self) -> None:
-        self._pool.back(self._memory)
+        self._pool.back(self._place)
 
 
 class Downloads:
@@ -192,6 +234,10 @@ class _Station:
     def close(self) -> None:
         self._queue.close()
         self._pinned.close()
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 256) * 256
 
 
 def _taken(items: deque[T]) -> Iterator[T]:

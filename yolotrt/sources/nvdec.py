@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from yolotrt.cuda.machine import Machine
+from yolotrt.cuda.machine import Machine, Queue
 from yolotrt.errors import CudaError, MissingExtraError
 from yolotrt.preprocess.surface import Surface
 from yolotrt.sources.device_images import Budget, Colours, Downloads, PooledImage, SurfacePool
@@ -122,8 +122,9 @@ class NvdecSession:
         api, machine = nvdec.api, nvdec.machine
         latency = api.DisplayDecodeLatencyType
         self._flags = int(api.VideoPacketFlag.ENDOFPICTURE) if at_once else 0
+        self._nv12 = int(api.Pixel_Format.NV12)
         self.frames = 0
-        with _translated(), machine.active():
+        with _TRANSLATED, machine.active():
             self._queue = machine.queue()
             try:
                 self._decoder: PyNvDecoder | None = api.CreateDecoder(
@@ -151,11 +152,11 @@ class NvdecSession:
         assert self._decoder is not None
         packet = self._nvdec.api.PacketData()
         packet.bsl_data, packet.bsl, packet.pts, packet.decode_flag = address, size, pts, self._flags
-        with _translated(), self._nvdec.machine.active():
+        with _TRANSLATED, self._nvdec.machine.active():
             frames = self._decoder.Decode(packet)
-            nv12 = int(self._nvdec.api.Pixel_Format.NV12)
-            if any(int(frame.format) != nv12 for frame in frames):
-                raise NvdecError(f"the pictures have become {frames[0].format.name}")
+            for frame in frames:
+                if int(frame.format) != self._nv12:
+                    raise NvdecError(f"the pictures have become {frame.format.name}")
         self.frames += len(frames)
         return frames
 
@@ -165,15 +166,13 @@ class NvdecSession:
         To be called before the next `decode`. Raises CudaError.
         """
         luma, chroma = _planes(frame)
-        height, width = luma.shape[0], luma.shape[1]
+        height, width, *_ = luma.shape
         with self._nvdec.machine.active():
             lease = self._pool.take((height, width))
             if lease is None:
                 self._queue.wait()
                 return self._downloads.fetch(_surface(luma, chroma, owner=frame), self._colours)
-            self._queue.copy_blocks(lease.address, luma.dataptr, width, height, luma.stride[0])
-            chroma_to = lease.address + height * width
-            self._queue.copy_blocks(chroma_to, chroma.dataptr, width, height // 2, chroma.stride[0])
+            queue_copy(self._queue, lease.address, luma, chroma, (height, width))
             self._queue.wait()
         return PooledImage(lease, (height, width), self._colours, self._pool, self._downloads)
 
@@ -206,15 +205,31 @@ def _surface(luma: CAIMemoryView, chroma: CAIMemoryView, *, owner: object) -> Su
     )
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except NvdecError:
-        raise
-    except Exception as e:
+def queue_copy(queue: Queue, to: int, luma: CAIMemoryView, chroma: CAIMemoryView, size: tuple[int, int]) -> None:
+    """Queue a copy of a picture of (height, width) to NV12 without gaps: in one piece where it lies in one."""
+    (height, width), source, pitch, below = size, luma.dataptr, luma.stride[0], chroma.stride[0]
+    if chroma.dataptr != source + pitch * height or below != pitch:
+        queue.copy_blocks(to, source, width, height, pitch)
+        queue.copy_blocks(to + height * width, chroma.dataptr, width, height // 2, below)
+    elif pitch != width:
+        queue.copy_blocks(to, source, width, height * 3 // 2, pitch)
+    else:
+        queue.copy(to, source, width * height * 3 // 2)
+
+
+class _Translated:
+    """What is raised inside becomes NvdecError. Not a generator: each packet passes here."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         # Exceptions of C++, some of PyNvVideoCodec's own types and some of Python's, share no base class.
-        raise NvdecError(f"NVDEC failed: {one_line(e)}") from e
+        if isinstance(error, Exception) and not isinstance(error, NvdecError):
+            raise NvdecError(f"NVDEC failed: {one_line(error)}") from error
+
+
+_TRANSLATED = _Translated()
 
 
 def one_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from yolotrt.errors import SourceError
 from yolotrt.preprocess.surface import Matrix
-from yolotrt.sources.bitstream import brings_headers, sequence_headers
+from yolotrt.sources.bitstream import brings_headers, length_size, sequence_headers, with_start_codes
 from yolotrt.sources.decoders import DamagedPacketError, Decoded, DecodeRequest, PictureDecoder, decoder_of
 from yolotrt.sources.device_images import Colours, Downloads, SurfacePool
 from yolotrt.sources.nvdec import Nvdec, NvdecError, NvdecSession
@@ -110,6 +110,7 @@ class NvdecStream:
         extradata = bytes(context.extradata or b"")
         # MP4 and its like store lengths in place of start codes, and the headers apart; a filter puts these in.
         self._is_packed = self._codec in _ANNEX_B and bool(extradata) and not extradata.startswith(_START_CODES)
+        self._has_plain_lengths = self._is_packed and length_size(self._codec, extradata) == 4
         self._extradata = extradata if extradata.startswith(_START_CODES) else b""
         self._filter: BitStreamFilterContext | None = None
         self._pool = SurfacePool(nvdec.machine, limit=nvdec.limit, budget=nvdec.budget)
@@ -272,12 +273,18 @@ class NvdecStream:
 
     def _bytes(self, packet: av.Packet[Any]) -> bytes:
         """A packet as NVDEC takes it: H.264 and HEVC with start codes."""
-        import av
-
         data = bytes(packet)
         if not data or not self._is_packed:
             return data
-        if self._filter is None:
+        found = None if packet.is_keyframe or not self._has_plain_lengths else with_start_codes(data)
+        return self._filtered(packet, data) if found is None else found
+
+    def _filtered(self, packet: av.Packet[Any], data: bytes) -> bytes:
+        """By FFmpeg, which also puts the headers in front of a key frame that comes without."""
+        import av
+
+        # It remembers whether they came, up to a picture that is no key frame, which it need not have seen.
+        if self._filter is None or packet.is_keyframe:
             self._filter = av.BitStreamFilterContext(_ANNEX_B[self._codec], self._stream)
         copy = av.Packet(data)  # the filter takes what it is given, and PyAV may still need it
         copy.pts, copy.dts = packet.pts, packet.dts

@@ -137,6 +137,8 @@ class HostMachine:
     def active(self) -> Iterator[None]:
         yield
 
+    held = active
+
     def allocate(self, size: int) -> HostMemory:
         if size > self.memory:
             raise CudaError(f"{size / 2**20:.1f} MiB of GPU memory cannot be allocated: out of GPU memory")
