@@ -8,13 +8,15 @@ import pytest
 
 from tests.support.manifests import manifest_of
 from tests.support.tiny_models import tiny_yolo
-from tests.support.tiny_quantized import tiny_quantized
+from tests.support.tiny_quantized import Kind, tiny_quantized
 from yolotrt import Detector
 from yolotrt.backends import BackendName, open_backend
+from yolotrt.backends.onnx_runtime import OnnxRuntimeBackend
 from yolotrt.errors import FallbackRefusedError, UsageError, YolotrtError
 from yolotrt.files import sha256_of
 from yolotrt.manifest import PlanRecord
 from yolotrt.model_files import find_model_files
+from yolotrt.model_spec_infer import read_onnx_spec
 
 
 @pytest.fixture
@@ -34,6 +36,18 @@ def test_auto_takes_openvino_for_onnx(tmp_path: Path) -> None:
         with open_backend(find_model_files(model)) as backend:
             assert backend.info.backend == "openvino"
             assert not backend.info.note.startswith("not ")
+
+
+@pytest.mark.parametrize(("kind", "left_alone"), [("fp8", True), ("int8", False)])
+def test_onnxruntime_leaves_pairs_of_fp8_where_they_are(tmp_path: Path, kind: Kind, left_alone: bool) -> None:
+    path = tiny_quantized(tmp_path / "q.onnx", kind)
+    with OnnxRuntimeBackend(path, read_onnx_spec(path)) as backend:
+        options = backend._session.get_session_options()
+        if left_alone:
+            assert options.get_session_config_entry("session.disable_quant_qdq") == "1"
+        else:
+            with pytest.raises(RuntimeError, match="does not have"):
+                options.get_session_config_entry("session.disable_quant_qdq")
 
 
 def test_auto_takes_onnxruntime_for_fp8_and_says_what_is_faster(tmp_path: Path) -> None:

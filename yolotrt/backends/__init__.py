@@ -150,21 +150,28 @@ def _hint(name: str, spec: ModelSpec) -> str:
 
 
 def _tensorrt(files: ModelFiles, gpu: int, graphs: bool | None) -> Backend:
+    from yolotrt.cuda.early import started_early
+
+    assert files.plan is not None
+    with started_early(gpu):
+        return _open_plan(files.plan, gpu, graphs)
+
+
+def _open_plan(plan: Path, gpu: int, graphs: bool | None) -> Backend:
     from yolotrt.backends.tensorrt_family import TensorRTBackend
     from yolotrt.backends.tensorrt_graph import TensorRTGraphBackend
 
-    assert files.plan is not None
     note = ""
     if graphs is not False:
         try:
-            return TensorRTGraphBackend.open(files.plan, device=gpu)
+            return TensorRTGraphBackend.open(plan, device=gpu)
         except PlanMismatchError:
             raise
         except (BackendError, ModelError, MissingExtraError) as e:
             if graphs:
                 raise
             note = f"not as CUDA graphs: {e}"
-    opened = TensorRTBackend.open(files.plan, device=gpu)  # what is wrong with the plan itself, this one says too
+    opened = TensorRTBackend.open(plan, device=gpu)  # what is wrong with the plan itself, this one says too
     opened.info = dataclasses.replace(opened.info, note=note)
     return opened
 

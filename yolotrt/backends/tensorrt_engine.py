@@ -204,6 +204,11 @@ class InputRange:
     def batch(self) -> BatchRange:
         return BatchRange(min=self.min[0], opt=self.opt[0], max=self.max[0])
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes more than one shape: TensorRT-RTX compiles for the others in the background then."""
+        return self.min != self.max
+
     def takes(self, shape: tuple[int, ...]) -> bool:
         return len(shape) == len(self.min) and all(
             low <= side <= high for low, side, high in zip(self.min, shape, self.max, strict=True)

@@ -52,7 +52,8 @@ class TensorRTBackend(Backend):
                 self._context = plan.context(messages)
                 self._stream = Stream(device.index)
                 self._allocate(self._context, self._stream, messages)
-                plan.keep_kernels()
+                if not self._range.is_open:
+                    plan.keep_kernels()
             except BaseException:
                 self._free()
                 raise
@@ -142,11 +143,9 @@ class TensorRTBackend(Backend):
 
     def _close(self) -> None:
         with self._device.active(), capture(self._flavour):
-            if self._plan is not None:
-                self._plan.keep_kernels()  # of shapes that came later
-            self._free()
+            self._free(keep=True)
 
-    def _free(self) -> None:
+    def _free(self, *, keep: bool = False) -> None:
         """Free everything in order, each part before what it needs. Safe on a half-loaded plan."""
         if self._stream is not None:
             # What failed in it was reported where it was started; here it only has to be over.
@@ -159,6 +158,8 @@ class TensorRTBackend(Backend):
             self._stream.close()
             self._stream = None
         if self._plan is not None:
+            if keep:  # only now: kernels for shapes that came later are compiled in the background
+                self._plan.keep_kernels(at_once=False)
             self._plan.close()
             self._plan = None
 

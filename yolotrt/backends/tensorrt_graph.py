@@ -114,6 +114,7 @@ class TensorRTGraphEngine:
     def close(self) -> None:
         """Free the model, once its lanes are closed."""
         with self._device.active(), capture(self._flavour):
+            self._plan.keep_kernels(at_once=False)
             self._plan.close()
 
     @property

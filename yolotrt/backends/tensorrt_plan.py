@@ -90,9 +90,14 @@ class LoadedPlan:
             raise self.failure("cannot prepare the plan", messages)
         return context
 
-    def keep_kernels(self) -> None:
-        """Put on disk what was compiled for contexts so far, for the next start."""
-        if self._cache is not None:
+    def keep_kernels(self, *, at_once: bool = True) -> None:
+        """Put on disk what was compiled for contexts so far, for the next start.
+
+        Args:
+            at_once: where nothing was there before. What a later batch size adds can wait for the end, since to find
+                out takes longer than to make a context.
+        """
+        if self._cache is not None and (not at_once or not self._cache.had_any):
             self._cache.keep()
 
     def failure(self, what: str, messages: Messages) -> BackendError:
@@ -131,6 +136,11 @@ class _KernelCache:
         self._file = file
         self._held = file.read()
         self._cache: IRuntimeCache | None = None
+
+    @property
+    def had_any(self) -> bool:
+        """Whether an earlier start left something that fits."""
+        return self._held is not None
 
     def attach(self, config: IRuntimeConfig) -> None:
         """Let contexts of this configuration take kernels from the cache and put them there."""

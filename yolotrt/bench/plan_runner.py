@@ -46,7 +46,8 @@ class PlanRunner:
                 self._plan = LoadedPlan(plan_file, flavour, device, logger, messages)
                 self._input, self._outputs = self._plan.input, self._plan.outputs
                 self._context = self._plan.context(messages)
-                self._plan.keep_kernels()
+                if not self._plan.range.is_open:
+                    self._plan.keep_kernels()
                 self._stream = Stream(device.index)
                 self._events = EventPair(self._stream)
             except BaseException:

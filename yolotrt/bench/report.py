@@ -34,6 +34,7 @@ class BenchResult:
         picture: (height, width) of each picture size that was detected in, in pixels.
         parts: times by part, in milliseconds; of the stream, per picture.
         starts: fresh processes.
+        first_starts: the same with nothing kept on disk of earlier ones; empty on a CPU, which keeps nothing.
         peak_mib: most memory of a fresh process until its first boxes; None where unknown or not measured.
         device_mib: memory of the GPU that one takes; None without a GPU.
         roof: of the engine alone; None where there is no ONNX file to count in.
@@ -52,6 +53,7 @@ class BenchResult:
     picture: Sequence[tuple[int, int]] = ()
     parts: Mapping[str, Summary] = field(default_factory=dict)
     starts: Sequence[Start] = ()
+    first_starts: Sequence[Start] = ()
     peak_mib: float | None = None
     device_mib: float | None = None
     roof: Roof | None = None

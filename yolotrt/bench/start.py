@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,13 @@ class Start:
 
 
 def measure_starts(
-    count: int, *, model: Path, picture: Any, detector: dict[str, Any], on_turn: Callable[[], None] = lambda: None
+    count: int,
+    *,
+    model: Path,
+    picture: Any,
+    detector: dict[str, Any],
+    nothing_kept: bool = False,
+    on_turn: Callable[[], None] = lambda: None,
 ) -> list[Start]:
     """Start `count` processes one after the other.
 
@@ -53,6 +60,7 @@ def measure_starts(
         model: that each of them loads.
         picture: BGR `uint8 [H, W, 3]` in which each detects.
         detector: further arguments of `Detector`.
+        nothing_kept: each finds nothing that an earlier start kept on disk.
         on_turn: called after each.
 
     Raises:
@@ -64,22 +72,24 @@ def measure_starts(
     with tempfile.TemporaryDirectory(prefix="yolotrt-") as folder:
         path = Path(folder) / "picture.npy"
         np.save(path, picture)
-        for _ in range(count):
+        for number in range(count):
+            cache = Path(folder) / f"cache-{number}" if nothing_kept else None
             # Asked here and not in the process, where it would make the CUDA context before the clock starts.
             free = _free_device_memory(detector)
             request = {"model": str(model.resolve()), "picture": str(path), "detector": detector, "free": free}
-            found.append(_start(request))
+            found.append(_start(request, cache))
             on_turn()
     return found
 
 
-def _start(request: dict[str, Any]) -> Start:
+def _start(request: dict[str, Any], cache: Path | None) -> Start:
     from yolotrt.errors import EvaluationError
 
     text = json.dumps({**request, "asked": time.monotonic()})
+    environment = os.environ if cache is None else {**os.environ, "YOLOTRT_CACHE": str(cache)}
     command = [sys.executable, "-c", _PROGRAM.format(str(Path(__file__).resolve().parents[2])), text]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment)
     except subprocess.TimeoutExpired as e:
         raise EvaluationError(f"a fresh process found no boxes in {_TIMEOUT_S} s") from e
     if done.returncode:

@@ -36,7 +36,7 @@ def grids(found: BenchResult) -> list[Grid]:
     if found.parts:
         tables.append(_parts(found))
     if found.starts:
-        tables.append(_starts(found.starts))
+        tables.append(_starts(found.starts, found.first_starts))
     if found.peak_mib is not None or found.device_mib is not None:
         tables.append(_memory(found))
     tables += [race_grid(race) for race in found.races]
@@ -169,7 +169,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
     return _ms(summary.p50), _ms(summary.p90), p99, spread, f"{summary.runs:,}"
 
 
-def _starts(starts: Sequence[Start]) -> Grid:
+def _starts(starts: Sequence[Start], first: Sequence[Start]) -> Grid:
     rows = []
     names = ("whole", "python", "imports", "load", "first", "warm")
     titles = (
@@ -178,10 +178,17 @@ def _starts(starts: Sequence[Start]) -> Grid:
     )  # fmt: skip
     for name, title in zip(names, titles, strict=True):
         values = sorted(getattr(start, name) for start in starts)
-        rows.append((title, f"{values[len(values) // 2]:.3f}", f"{values[0]:.3f} to {values[-1]:.3f}"))
+        rows.append((title, *_spread(values)))
+    if first:
+        title = "process to first boxes, with nothing kept on disk"
+        rows.append((title, *_spread(sorted(start.whole for start in first))))
     return Grid(
         title=f"Start (s), {len(starts)} fresh processes", columns=("", "median", "lowest to highest"), rows=rows
     )
+
+
+def _spread(values: Sequence[float]) -> tuple[str, str]:
+    return f"{values[len(values) // 2]:.3f}", f"{values[0]:.3f} to {values[-1]:.3f}"
 
 
 def _memory(found: BenchResult) -> Grid:
