@@ -282,6 +282,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of each case in each round")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--calls", type=int, default=100_000, help="after which memory is looked at again")
+    parser.add_argument("--models", type=Path, help="folder to keep the exports in, or to find them in")
     parser.add_argument("--edges", action="store_true", help="compare raw heads and inputs in FP16 as well")
     args = parser.parse_args()
     with open_source(assets.sample_video()) as source:
@@ -294,10 +295,10 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         record["compiler"] = use_an_empty_cache(Path(folder) / "cache")
-        weights = assets.folder() / WEIGHTS
+        weights, models = assets.folder() / WEIGHTS, args.models or Path(folder)
         for batch in args.batches:
             sizes = BatchRange(min=1, opt=batch, max=batch)
-            made = export_model(weights, precision="fp16", batch=sizes, output=Path(folder) / f"fp16-{batch}")
+            made = export_model(weights, precision="fp16", batch=sizes, output=models / f"fp16-{batch}")
             assert made.plan is not None, made.note
             if batch == args.batches[0]:
                 record["start, s"] = start_table(made.plan)
@@ -309,7 +310,7 @@ def main() -> None:
                 continue
             plans = {"whole head": made.plan}
             for name, edges in EDGES.items():
-                folder_of = Path(folder) / f"{name.replace(' ', '-')}-{batch}"
+                folder_of = models / f"{name.replace(' ', '-')}-{batch}"
                 other = export_model(weights, precision="fp16", batch=sizes, output=folder_of, **edges)
                 assert other.plan is not None, other.note
                 plans[name] = other.plan

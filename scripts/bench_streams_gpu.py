@@ -417,6 +417,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="that the cameras are watched")
     parser.add_argument("--warm-up", type=float, default=15.0, help="seconds before that")
     parser.add_argument("--baseline", type=float, help="frames/s to compare with: those of another runtime, one stream")
+    parser.add_argument("--models", type=Path, help="folder to keep the exports in, or to find them in")
     parser.add_argument("--compare", action="store_true", help="measure Ultralytics' `predict` as that baseline")
     parser.add_argument("--markdown", type=Path, default=ROOT / "docs" / "benchmarks" / "streams_gpu.md")
     return parser.parse_args(arguments)
@@ -431,15 +432,18 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        models = args.models or folder
         clip = write_clip(folder / "clip.mp4", frames=args.clip)
         camera = write_clip(folder / "camera.mp4", frames=args.clip, b_frames=0)
         sizes = BatchRange(min=1, opt=args.batch, max=args.batch)
-        made = export_model(assets.folder() / WEIGHTS, precision="fp16", batch=sizes, output=folder / "model")
+        made = export_model(
+            assets.folder() / WEIGHTS, precision="fp16", batch=sizes, output=models / f"fp16-{args.batch}"
+        )
         assert made.plan is not None, made.note
         with bare_engine(made.plan, args.batch) as engine:
             engine_per_s = args.batch * rate(engine.run)
         if args.compare:
-            alone = export_model(assets.folder() / WEIGHTS, precision="fp16", output=folder / "alone")
+            alone = export_model(assets.folder() / WEIGHTS, precision="fp16", output=models / "fp16-1")
             assert alone.plan is not None, alone.note
             args.baseline = ultralytics_rate(alone.plan, repeated(clip, folder / "theirs.mp4", 3))
         with Detector(made.manifest_path, strict=True, graphs=True) as detector:

@@ -427,9 +427,11 @@ def filled(machine: Machine) -> Iterator[None]:
             held.append(machine.allocate(size))
         if len(held) == before:
             size //= 2
-    yield
-    for memory in held:
-        memory.close()
+    try:
+        yield
+    finally:
+        for memory in held:
+            memory.close()
 
 
 def test_out_of_memory_is_typed_and_survived(machine: Machine, plan: Path, wanted: list[Detections]) -> None:

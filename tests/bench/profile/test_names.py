@@ -93,6 +93,9 @@ def test_a_node_may_be_several_layers_and_the_end_is_not_inferred(graph: onnx.Mo
         ("Reformatting CopyNode for Input Tensor 0 to /0/conv/Conv", "Reformat", True),
         ("/0/conv/Conv/WithoutBiases", "Convolution", False),
         ("/copy/Mul", "Mul", False),
+        ("entry^bb^signal^1_myl0_0", "signal", True),
+        ("__myl_MoveMove_myl0_43", "kgen", True),
+        ("__myl_CorrSilu_myl0_6", "runtime_fusion", False),
     ],
 )
 def test_layers_of_the_runtime_s_own(name: str, kind: str, own: bool) -> None:

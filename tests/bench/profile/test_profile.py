@@ -151,7 +151,7 @@ def test_events_of_onnx_runtime() -> None:
 
 INFORMATION = """{"Layers": [
     {"Name": "__myl_Fc_0", "LayerType": "kgen", "TacticName": "sm90_conv", "Inputs": [], "Outputs": [],
-     "Metadata": "[ONNX Layer: /model.0/conv/Conv]\\u001e[ONNX Layer: /model.0/act/Mul]"},
+     "Metadata": "[ONNX Layer: /model.0/conv/Conv]\\u001f[ONNX Layer: /model.0/act/Mul]"},
     {"Name": "Reformatting CopyNode for Input Tensor 0 to x", "LayerType": "Reformat"},
     "only a name"
 ], "Bindings": []}"""

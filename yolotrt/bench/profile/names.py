@@ -20,8 +20,10 @@ _BETWEEN = re.compile(r" \+ |, | \|\| |[(){}\[\]\x1e\x1f,]|ONNX Layer: ")
 # What runtimes put behind a name.
 _BEHIND = re.compile(r"_nchwc$|_token_\d+$|_rows(_\w+)?$")  # the last: `yolotrt.backends.openvino_dfl`
 # Layers that belong to no node: the runtime changes how data lies in memory, or copies it.
-_OWN_KINDS = re.compile(r"^(Reorder\w*|Reformat\w*|NoOp|Input|Output|Copy\w*|ShapeHostToDevice)$", re.IGNORECASE)
-_OWN_NAMES = re.compile(r"^(Reformatting CopyNode|ReorderInput|ReorderOutput)")
+_OWN_KINDS = re.compile(
+    r"^(Reorder\w*|Reformat\w*|NoOp|Input|Output|Copy\w*|ShapeHostToDevice|signal|wait)$", re.IGNORECASE
+)
+_OWN_NAMES = re.compile(r"^(Reformatting CopyNode|ReorderInput|ReorderOutput|__myl_(Move|Resh)+_)")
 
 
 class GraphNames:
