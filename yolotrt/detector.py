@@ -312,6 +312,9 @@ class Detector:
 
     def _batches(self, frames: Sequence[Frame]) -> Iterator[list[int]]:
         """Indices of frames that can run together: of one input size, and at most as many as the model takes."""
+        if len(frames) == 1:
+            yield [0]
+            return
         by_size: dict[tuple[int, int], list[int]] = {}
         for index, frame in enumerate(frames):
             by_size.setdefault(geometry_of(frame.size, self.spec).input_size, []).append(index)

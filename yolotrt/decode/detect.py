@@ -79,8 +79,8 @@ def _anchor_free(image: Float32Array, _: LetterboxGeometry, options: DetectOptio
     image = image.take(chosen, axis=1)
     if options.multi_label:
         box, class_id, confidence = _every_class(image[4:].T, options.conf)
-        return _corners(image[:4, box].T), confidence, class_id
-    return _corners(image[:4].T), best[chosen], image[4:].argmax(axis=0)
+        return _corners(image[:4, box]), confidence, class_id
+    return _corners(image[:4]), best[chosen], image[4:].argmax(axis=0)
 
 
 def _objectness(image: Float32Array, _: LetterboxGeometry, options: DetectOptions) -> Candidates:
@@ -90,11 +90,11 @@ def _objectness(image: Float32Array, _: LetterboxGeometry, options: DetectOption
     if options.multi_label:
         _above(scores.ravel(), options.conf)  # for NaN
         box, class_id, confidence = _every_class(scores, options.conf)
-        return _corners(image[box, :4]), confidence, class_id
+        return _corners(image[box, :4].T), confidence, class_id
     class_id = scores.argmax(axis=1) if scores.size else np.empty(0, np.int64)
     confidence = scores[np.arange(len(scores)), class_id]
     chosen = _above(confidence, options.conf)
-    return _corners(image[chosen, :4]), confidence[chosen], class_id[chosen]
+    return _corners(image[chosen, :4].T), confidence[chosen], class_id[chosen]
 
 
 def _end_to_end(image: Float32Array, _: LetterboxGeometry, options: DetectOptions) -> Candidates:
@@ -107,7 +107,7 @@ def _detr(image: Float32Array, geometry: LetterboxGeometry, options: DetectOptio
     """`[K, 6]`: cx, cy, w, h in 0..1, confidence, class."""
     image = image[_above(image[:, 4], options.conf)]
     height, width = geometry.input_size
-    boxes = _corners(image[:, :4]) * np.array([width, height, width, height], dtype=np.float32)
+    boxes = _corners(image[:, :4].T) * np.array([width, height, width, height], dtype=np.float32)
     return boxes, image[:, 4], image[:, 5].astype(np.int64)
 
 
@@ -147,9 +147,9 @@ def _filter(candidates: Candidates, options: DetectOptions) -> Candidates:
 
 
 def _corners(cxcywh: Float32Array) -> Float32Array:
-    """cx, cy, w, h to x1, y1, x2, y2: `[n, 4]`."""
-    half = cxcywh[:, 2:] / 2
-    return np.concatenate((cxcywh[:, :2] - half, cxcywh[:, :2] + half), axis=1)
+    """cx, cy, w, h `[4, n]` to x1, y1, x2, y2 `[n, 4]`."""
+    centre, half = cxcywh[:2], cxcywh[2:] / 2
+    return np.concatenate((centre - half, centre + half)).T
 
 
 def non_finite() -> NonFiniteOutputError:

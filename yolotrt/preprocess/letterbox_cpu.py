@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -46,19 +46,34 @@ class Letterboxer:
         self._shape: tuple[int, ...] = ()
         self._padded: list[LetterboxGeometry | None] = []
         self._held: dict[str, npt.NDArray[np.uint8]] = {}
+        # What the batch before was like: all frames of a video are alike, and nothing is worked out again for them.
+        self._sizes: tuple[tuple[int, ...], ...] = ()
+        self._batch: Batch | None = None
+        self._targets: list[_Target] = []
 
     def __call__(self, images: Sequence[ImageU8]) -> Batch:
         """See `letterbox`."""
+        sizes = tuple([image.shape[:2] for image in images])
+        if self._batch is None or sizes != self._sizes:
+            self._batch = None  # until all of it is as it should be
+            self._batch, self._sizes = self._arranged(images), sizes
+        for image, target in zip(images, self._targets, strict=True):
+            self._place(image, target)
+        return self._batch
+
+    def _arranged(self, images: Sequence[ImageU8]) -> Batch:
+        """A batch of pictures of these sizes: padding, and places for the pictures."""
         geometries = tuple(geometry_for(image, self._spec) for image in images)
         sizes = {g.input_size for g in geometries}
         if len(sizes) != 1:
             raise ValueError(f"pictures of one batch must land in one input size, got {sorted(sizes)}")
         out = self._buffer((len(images), 3, *sizes.pop()))
-        for i, (image, geometry) in enumerate(zip(images, geometries, strict=True)):
+        self._targets = []
+        for i, geometry in enumerate(geometries):
             if self._padded[i] != geometry:
                 _pad(out[i], geometry, self._values[self._spec.letterbox.pad_value])
                 self._padded[i] = geometry
-            self._place(image, geometry, out[i])
+            self._targets.append(self._target(geometry, out[i]))
         return Batch(images=out, geometries=geometries)
 
     def _buffer(self, shape: tuple[int, int, int, int]) -> npt.NDArray[Any]:
@@ -75,24 +90,27 @@ class Letterboxer:
             return used.reshape(n, h, w, channels).transpose(0, 3, 1, 2)
         return used.reshape(shape)
 
-    def _place(self, image: ImageU8, geometry: LetterboxGeometry, planes: npt.NDArray[Any]) -> None:
-        """Write one picture into its `[3, H, W]` planes."""
-        resized = self._resized(image, geometry.resized_size)
+    def _target(self, geometry: LetterboxGeometry, planes: npt.NDArray[Any]) -> _Target:
+        """Where a picture goes in its `[3, H, W]` planes."""
         top, left = geometry.pad_top, geometry.pad_left
-        bottom, right = top + resized.shape[0], left + resized.shape[1]
-        # A value per level of grey is exact, and faster than the division. OpenCV takes the bits of FP16 as integers,
-        # which every version of it can copy.
-        inside = planes[:, top:bottom, left:right]
-        values = self._values
+        bottom, right = top + geometry.resized_size[0], left + geometry.resized_size[1]
+        inside, values = planes[:, top:bottom, left:right], self._values
         if values.dtype == np.float16:
+            # OpenCV takes the bits of FP16 as integers, which every version of it can copy.
             inside, values = inside.view(np.uint16), values.view(np.uint16)
+        parts = [inside.transpose(1, 2, 0)] if self._channels_last else list(reversed(inside))
+        return _Target(geometry.resized_size, parts, values)
+
+    def _place(self, image: ImageU8, target: _Target) -> None:
+        """Write one picture. A value per level of grey is exact, and faster than the division."""
+        resized = self._resized(image, target.size)
         if self._channels_last:
             rgb = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB, dst=self._scratch("rgb", resized.shape))
-            cv2.LUT(rgb, values, dst=inside.transpose(1, 2, 0))
+            cv2.LUT(rgb, target.values, dst=target.parts[0])
             return
         # Apart while they are bytes: a quarter of the memory.
-        for plane, target in zip(self._apart(resized), reversed(inside), strict=True):
-            cv2.LUT(plane, values, dst=target)
+        for plane, part in zip(self._apart(resized), target.parts, strict=True):
+            cv2.LUT(plane, target.values, dst=part)
 
     def _resized(self, image: ImageU8, size: tuple[int, int]) -> ImageU8:
         """A picture in another size (height, width), 8-bit bilinear; its memory may be used for the next one."""
@@ -110,9 +128,9 @@ class Letterboxer:
 
     def _apart(self, image: ImageU8) -> Sequence[npt.NDArray[np.uint8]]:
         """The three channels of a picture, each for itself."""
-        planes = self._scratch("planes", (3, *image.shape[:2]))
-        cv2.split(image, list(planes))
-        return planes  # type: ignore[return-value]
+        planes = list(self._scratch("planes", (3, *image.shape[:2])))
+        cv2.split(image, planes)
+        return planes
 
     def _scratch(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         """Memory that the next picture uses again: new memory costs more than the work that is done in it."""
@@ -120,6 +138,20 @@ class Letterboxer:
         if held is None or held.shape != shape:
             held = self._held[name] = np.empty(shape, np.uint8)
         return held
+
+
+class _Target(NamedTuple):
+    """Where a picture is written, and as what.
+
+    Attributes:
+        size: (height, width) that it is resized to.
+        parts: blue, green and red planes `[h, w]`, or RGB `[h, w, 3]` as the only one.
+        values: what each of the 256 levels becomes.
+    """
+
+    size: tuple[int, int]
+    parts: list[npt.NDArray[Any]]
+    values: npt.NDArray[Any]
 
 
 def _normalised(levels: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
