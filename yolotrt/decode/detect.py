@@ -149,7 +149,8 @@ def _filter(candidates: Candidates, options: DetectOptions) -> Candidates:
 def _corners(cxcywh: Float32Array) -> Float32Array:
     """cx, cy, w, h `[4, n]` to x1, y1, x2, y2 `[n, 4]`."""
     centre, half = cxcywh[:2], cxcywh[2:] / 2
-    return np.concatenate((centre - half, centre + half)).T
+    corners: Float32Array = np.concatenate((centre - half, centre + half))
+    return corners.T
 
 
 def non_finite() -> NonFiniteOutputError:
