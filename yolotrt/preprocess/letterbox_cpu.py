@@ -94,23 +94,37 @@ class Letterboxer:
         """Where a picture goes in its `[3, H, W]` planes."""
         top, left = geometry.pad_top, geometry.pad_left
         bottom, right = top + geometry.resized_size[0], left + geometry.resized_size[1]
-        inside, values = planes[:, top:bottom, left:right], self._values
+        values, width = self._values, geometry.input_size[1]
         if values.dtype == np.float16:
             # OpenCV takes the bits of FP16 as integers, which every version of it can copy.
-            inside, values = inside.view(np.uint16), values.view(np.uint16)
-        parts = [inside.transpose(1, 2, 0)] if self._channels_last else list(reversed(inside))
+            planes, values = planes.view(np.uint16), values.view(np.uint16)
+        # Numbers side by side, as many as can be: OpenCV works with several threads from some size on.
+        if self._channels_last:
+            rows = planes.transpose(1, 2, 0).reshape(-1, 3 * width)
+            parts = [rows[top:bottom, 3 * left : 3 * right]]
+        elif geometry.resized_size[1] == width:
+            parts = [planes.reshape(3, -1)[:, top * width : bottom * width]]
+        else:
+            parts = list(planes[:, top:bottom, left:right])
         return _Target(geometry.resized_size, parts, values)
 
     def _place(self, image: ImageU8, target: _Target) -> None:
         """Write one picture. A value per level of grey is exact, and faster than the division."""
         resized = self._resized(image, target.size)
+        height, width = target.size
         if self._channels_last:
-            rgb = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB, dst=self._scratch("rgb", resized.shape))
+            rgb = self._scratch("rgb", (height, 3 * width))
+            cv2.cvtColor(resized, cv2.COLOR_BGR2RGB, dst=rgb.reshape(height, width, 3))
+        else:
+            # Apart while they are bytes: a quarter of the memory.
+            rgb = self._scratch("planes", (3, height * width))
+            red, green, blue = rgb.reshape(3, height, width)
+            cv2.split(resized, [blue, green, red])
+        if len(target.parts) == 1:
             cv2.LUT(rgb, target.values, dst=target.parts[0])
             return
-        # Apart while they are bytes: a quarter of the memory.
-        for plane, part in zip(self._apart(resized), target.parts, strict=True):
-            cv2.LUT(plane, target.values, dst=part)
+        for plane, part in zip(rgb, target.parts, strict=True):
+            cv2.LUT(plane.reshape(height, width), target.values, dst=part)
 
     def _resized(self, image: ImageU8, size: tuple[int, int]) -> ImageU8:
         """A picture in another size (height, width), 8-bit bilinear; its memory may be used for the next one."""
@@ -126,12 +140,6 @@ class Letterboxer:
             return cv2.resize(middle, None, dst=memory, fx=1 / step, fy=1 / step, interpolation=nearest)  # type: ignore[return-value]
         return cv2.resize(image, (width, height), dst=memory, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
-    def _apart(self, image: ImageU8) -> Sequence[npt.NDArray[np.uint8]]:
-        """The three channels of a picture, each for itself."""
-        planes = list(self._scratch("planes", (3, *image.shape[:2])))
-        cv2.split(image, planes)
-        return planes
-
     def _scratch(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         """Memory that the next picture uses again: new memory costs more than the work that is done in it."""
         held = self._held.get(name)
@@ -145,7 +153,8 @@ class _Target(NamedTuple):
 
     Attributes:
         size: (height, width) that it is resized to.
-        parts: blue, green and red planes `[h, w]`, or RGB `[h, w, 3]` as the only one.
+        parts: red, green and blue planes `[h, w]`; as the only one, these three `[3, h * w]`, or rows `[h, w * 3]` of
+            RGB.
         values: what each of the 256 levels becomes.
     """
 
