@@ -74,7 +74,7 @@ def main() -> None:
                 sizes = BatchRange(min=1, opt=batch, max=batch)
                 made = export_model(assets.folder() / WEIGHTS, precision=precision, batch=sizes, output=output)
                 started = time.perf_counter()
-                with Detector(made.manifest_path, strict=True) as detector:
+                with Detector(made.manifest_path, strict=True, graphs=False) as detector:
                     loaded = time.perf_counter() - started
                     record["runs_in"] = str(detector.info)
                     record[f"{precision}, batch {batch}"] = {

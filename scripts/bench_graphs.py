@@ -187,6 +187,29 @@ def thread_table(plan: Path, image: ImageU8, args: argparse.Namespace) -> dict[s
     return table
 
 
+def overlapped(plan: Path, image: ImageU8, batch: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Pictures per second on the GPU when the next batch is prepared while one runs, beside the engine alone."""
+    found: dict[str, list[float]] = {"engine alone": [], "two threads": []}
+    with contextlib.ExitStack() as opened:
+        engine = opened.enter_context(bare_engine(plan, batch)).run
+        runner = opened.enter_context(contextlib.closing(open_graphs(plan, options=GraphOptions(lanes=2))))
+        surfaces, _ = opened.enter_context(on_gpu(image, batch))
+        rate(runner, surfaces, 2, args.seconds)
+        for _ in range(args.rounds):
+            calls, end = 0, time.perf_counter() + args.seconds
+            started = time.perf_counter()
+            while time.perf_counter() < end:
+                engine()
+                calls += 1
+            found["engine alone"].append(calls * batch / (time.perf_counter() - started))
+            found["two threads"].append(rate(runner, surfaces, 2, args.seconds))
+    shares = [two / one for one, two in zip(*found.values(), strict=True)]
+    return {
+        **{name: round(statistics.median(rates)) for name, rates in found.items()},
+        "share": [round(v, 3) for v in (statistics.median(shares), min(shares), max(shares))],
+    }
+
+
 def rate(runner: GraphRunner, pictures: Sequence[GraphPicture], threads: int, seconds: float) -> float:
     end = time.perf_counter() + seconds
 
@@ -305,6 +328,8 @@ def main() -> None:
                 record["boxes beside the path through the host"] = agreement(made.plan, made.manifest_path, frames[::3])
                 record["pictures/s: median, lowest, highest"] = thread_table(made.plan, image, args)
                 record["memory, MiB"] = memory_table(made.plan, image, args.calls)
+            if batch > 1:
+                record[f"batch {batch}, pictures/s"] = overlapped(made.plan, image, batch, args)
             record[f"batch {batch}"] = batch_table(made.plan, made.manifest_path, image, batch, args)
             if not args.edges:
                 continue
