@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from yolotrt.types import RawOutputs
 
 HEADS: tuple[Head, ...] = ("anchor_free", "objectness", "end_to_end", "detr")
 SIDE = 96  # pixels that boxes are spread over
+EXAMPLES = int(os.environ.get("YOLOTRT_EXAMPLES", "150"))  # of random batches
 
 
 def spec_of(head: Head, nc: int, dtype: str = "float32") -> ModelSpec:
@@ -115,7 +117,8 @@ option_sets = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.timeout(0 if EXAMPLES > 1000 else 300)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     head=st.sampled_from(HEADS),
     nc=st.sampled_from([1, 3, 80]),

@@ -53,7 +53,7 @@ class TensorRTBackend(Backend):
                 self._stream = Stream(device.index)
                 self._allocate(self._context, self._stream, messages)
                 if not self._range.is_open:
-                    plan.keep_kernels()
+                    plan.keep_first_kernels()
             except BaseException:
                 self._free()
                 raise
@@ -159,7 +159,7 @@ class TensorRTBackend(Backend):
             self._stream = None
         if self._plan is not None:
             if keep:  # only now: kernels for shapes that came later are compiled in the background
-                self._plan.keep_kernels(at_once=False)
+                self._plan.keep_kernels()
             self._plan.close()
             self._plan = None
 

@@ -114,7 +114,7 @@ class TensorRTGraphEngine:
     def close(self) -> None:
         """Free the model, once its lanes are closed."""
         with self._device.active(), capture(self._flavour):
-            self._plan.keep_kernels(at_once=False)
+            self._plan.keep_kernels()
             self._plan.close()
 
     @property
@@ -142,7 +142,7 @@ class TensorRTGraphEngine:
             prepared = _Prepared(self, context, lane.queue)
             prepared()
             lane.queue.wait()
-            plan.keep_kernels()
+            plan.keep_first_kernels()
             return prepared
 
     def run(self, context: IExecutionContext, queue: Queue) -> None:

@@ -90,14 +90,17 @@ class LoadedPlan:
             raise self.failure("cannot prepare the plan", messages)
         return context
 
-    def keep_kernels(self, *, at_once: bool = True) -> None:
-        """Put on disk what was compiled for contexts so far, for the next start.
+    def keep_first_kernels(self) -> None:
+        """Put on disk what was compiled for contexts so far, for the next start, unless there is something already.
 
-        Args:
-            at_once: where nothing was there before. What a later batch size adds can wait for the end, since to find
-                out takes longer than to make a context.
+        What a later batch size adds can wait for the end: to find out takes longer than to make a context.
         """
-        if self._cache is not None and (not at_once or not self._cache.had_any):
+        if self._cache is not None and not self._cache.has_any:
+            self._cache.keep()
+
+    def keep_kernels(self) -> None:
+        """Put on disk whatever was compiled. Not while TensorRT-RTX may be compiling in the background."""
+        if self._cache is not None:
             self._cache.keep()
 
     def failure(self, what: str, messages: Messages) -> BackendError:
@@ -138,8 +141,8 @@ class _KernelCache:
         self._cache: IRuntimeCache | None = None
 
     @property
-    def had_any(self) -> bool:
-        """Whether an earlier start left something that fits."""
+    def has_any(self) -> bool:
+        """Whether something that fits is on disk."""
         return self._held is not None
 
     def attach(self, config: IRuntimeConfig) -> None:

@@ -47,7 +47,7 @@ class PlanRunner:
                 self._input, self._outputs = self._plan.input, self._plan.outputs
                 self._context = self._plan.context(messages)
                 if not self._plan.range.is_open:
-                    self._plan.keep_kernels()
+                    self._plan.keep_first_kernels()
                 self._stream = Stream(device.index)
                 self._events = EventPair(self._stream)
             except BaseException:
