@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -185,7 +186,8 @@ class Detector:
 
         A thread of its own reads ahead while the model runs. It ends with the iteration: exhaust the iterator or close
         it. Cameras and network streams connect again whenever they drop out; each result is of the newest picture.
-        Several of them are read side by side, and `Frame.source_id` says whose picture it is.
+        Several of them are read side by side: `Frame.source_id` says whose picture it is, and `FrameResult.stream` by
+        which stream it came, where two read the same source (`street.mp4`, `street.mp4-2`).
 
         Args:
             source: a picture, a folder, a glob, a video file, a stream's address, a webcam's number, or a sequence.
@@ -206,9 +208,19 @@ class Detector:
             for each in sources:
                 each.decoders = decoders
             ahead = 0 if any(s.info.live for s in sources) else 1
+            names: deque[str] = deque()  # of the streams of all frames on their way, which come back in order
+
+            def batches(reading: Reading) -> Iterator[list[Frame]]:
+                for taken in reading:
+                    names.extend(item.inlet.record.name for item in taken)
+                    yield [item.frame for item in taken]
+
             with Reading.of(sources, self.spec.batch.opt) as reading:
-                with contextlib.closing(self.detect_batches(reading, ahead=ahead, cancel=reading.cancel)) as results:
-                    yield from results
+                running = self.detect_batches(batches(reading), ahead=ahead, cancel=reading.cancel)
+                with contextlib.closing(running) as results:
+                    for result in results:
+                        name = names.popleft()
+                        yield result if len(sources) == 1 else dataclasses.replace(result, stream=name)
                 reading.raise_error()
 
     def detect_batches(

@@ -138,7 +138,7 @@ class FrameResult:
     """What `Detector.stream` yields: the frame, its detections and what they cost.
 
     Attributes:
-        stream: the name of its stream in a `Pipeline`, where two may read the same source; None elsewhere.
+        stream: the name of its stream where there may be several, which may read the same source; None elsewhere.
         counts: crossings of lines and visits to zones so far; None where nothing counts.
     """
 

@@ -216,3 +216,17 @@ def test_a_signal_leaves_playable_outputs(tmp_path: Path, number: signal.Signals
     for url in sources[:2]:
         indices = [r["index"] for r in records if r["source"] == url]
         assert indices == sorted(set(indices))
+
+
+def test_files_of_one_name_beside_a_camera_are_told_apart(detector: Detector, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(7))
+    seen: dict[str | None, list[int]] = {}
+    with rtsp_server(RtspStream()) as server:
+        results = detector.stream([str(path), str(path), server.url()])
+        for result in results:
+            seen.setdefault(result.stream, []).append(result.frame.index)
+            if sum(map(len, seen.values())) >= 24:
+                break
+        results.close()
+    assert seen.pop(str(path)) == seen.pop(f"{path}-2") == list(range(7))
+    assert list(seen) == [server.url()]

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from yolotrt.errors import SourceError
-from yolotrt.pipeline.batcher import Batcher, Inlet
+from yolotrt.pipeline.batcher import Batcher, Inlet, Taken
 from yolotrt.pipeline.channel import CancelledError
 from yolotrt.pipeline.stream_state import StreamRecord, StreamState, StreamStatus
 from yolotrt.sources.base import Source, Watcher
-from yolotrt.types import Frame
+from yolotrt.unique import unique
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -99,7 +99,9 @@ class StreamReader(Watcher):
 
 
 class Reading:
-    """Sources being read: an iterable of batches, and a context manager that ends the threads.
+    """Sources being read: an iterable of batches of frames, each with the stream that it came by.
+
+    A context manager, which ends the threads.
 
     Args:
         readers: one per stream, not yet started.
@@ -111,15 +113,19 @@ class Reading:
 
     @classmethod
     def of(cls, sources: Sequence[Source], batch: int) -> Self:
-        """Read sources as they are; what befalls the live ones is logged."""
-        inlets = [Inlet(StreamRecord(source.info.name, on_change=_log), live=source.info.live) for source in sources]
+        """Read sources as they are, each under a name of its own; what befalls the live ones is logged."""
+        taken: set[str] = set()
+        inlets = [
+            Inlet(StreamRecord(unique(source.info.name, taken), on_change=_log), live=source.info.live)
+            for source in sources
+        ]
         batcher = Batcher(inlets, batch)
         readers = [StreamReader(s, inlet, batcher) for s, inlet in zip(sources, inlets, strict=True)]
         return cls(readers, batcher)
 
-    def __iter__(self) -> Iterator[list[Frame]]:
+    def __iter__(self) -> Iterator[list[Taken]]:
         while taken := self._batcher.take():
-            yield [item.frame for item in taken]
+            yield taken
 
     def cancel(self) -> None:
         """End the iteration, from any thread."""
