@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import av
@@ -130,6 +130,28 @@ class HostDecoder:
         return DecodedPicture(memory, (height, width), frame.pts, self._api.gives)
 
 
+class HostDemuxer:
+    """The packets of a file, H.264 with start codes, and one without bytes at the end."""
+
+    def __init__(self, filename: str) -> None:
+        self._filename = filename
+
+    def GetNvCodecId(self) -> Codec:  # noqa: N802
+        return Codec.H264
+
+    def __iter__(self) -> Iterator[Packet]:
+        with av.open(self._filename) as container:
+            stream = container.streams.video[0]
+            annex_b = av.BitStreamFilterContext("h264_mp4toannexb", stream)
+            for demuxed in container.demux(stream):
+                for found in annex_b.filter(demuxed if demuxed.size else None):
+                    data = np.frombuffer(bytes(found), np.uint8)
+                    packet = Packet()
+                    packet.bsl_data, packet.bsl, packet.pts = data.ctypes.data, data.size, found.pts or 0
+                    yield packet
+        yield Packet()
+
+
 class HostNvdec:
     """The module.
 
@@ -147,6 +169,7 @@ class HostNvdec:
     DisplayDecodeLatencyType: Any = Latency
     VideoPacketFlag: Any = Flag
     PacketData: Any = Packet
+    CreateDemuxer: Any = HostDemuxer
 
     def __init__(self) -> None:
         self.caps: dict[str, int] = {
@@ -165,7 +188,14 @@ class HostNvdec:
         self.gives = PixelFormat.NV12
 
     def CreateDecoder(  # noqa: N802
-        self, *, gpuid: int, codec: Any, cudacontext: int, cudastream: int, usedevicememory: bool, latency: Any
+        self,
+        *,
+        gpuid: int,
+        codec: Any,
+        cudacontext: int,
+        cudastream: int,
+        usedevicememory: bool,
+        latency: Any = Latency.NATIVE,
     ) -> HostDecoder:
         assert usedevicememory
         self.places.add((gpuid, cudacontext, cudastream))

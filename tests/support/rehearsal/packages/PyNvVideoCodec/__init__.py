@@ -11,6 +11,7 @@ __version__ = "2.2.4"
 
 _module = HostNvdec()
 CreateDecoder, GetDecoderCaps = _module.CreateDecoder, _module.GetDecoderCaps
+CreateDemuxer = _module.CreateDemuxer
 cudaVideoCodec, Pixel_Format = _module.cudaVideoCodec, _module.Pixel_Format
 DisplayDecodeLatencyType, VideoPacketFlag = _module.DisplayDecodeLatencyType, _module.VideoPacketFlag
 PacketData = _module.PacketData
