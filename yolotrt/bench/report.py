@@ -33,8 +33,8 @@ class BenchResult:
         streamed: pictures of one call of the stream.
         picture: (height, width) of each picture size that was detected in, in pixels.
         parts: times by part, in milliseconds; of the stream, per picture.
-        starts: fresh processes.
-        first_starts: the same with nothing kept on disk of earlier ones; empty on a CPU, which keeps nothing.
+        starts: fresh processes, which find what earlier ones kept on disk: warm starts.
+        first_starts: the same with nothing kept on disk: cold starts; empty on a CPU, for which nothing is kept.
         peak_mib: most memory of a fresh process until its first boxes; None where unknown or not measured.
         device_mib: memory of the GPU that one takes; None without a GPU.
         roof: of the engine alone; None where there is no ONNX file to count in.

@@ -24,12 +24,12 @@ class Start:
     """One fresh process, in seconds.
 
     Attributes:
-        whole: from before the process was made to its first boxes: the cold start.
+        whole: from before the process was made to its first boxes.
         python: until the interpreter runs its program.
         imports: of yolotrt's detector.
         load: of the model; the runtime's own import is in it.
         first: the first picture, from memory to its boxes.
-        warm: a second detector of the same model in the same process, and its first boxes: the warm start.
+        warm: a second detector of the same model in the same process, and its first boxes.
         peak_mib: most memory that the process held until its first boxes; None where it cannot be told.
         device_mib: memory of the GPU that is gone after them; None without a GPU.
     """

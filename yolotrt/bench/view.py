@@ -173,14 +173,14 @@ def _starts(starts: Sequence[Start], first: Sequence[Start]) -> Grid:
     rows = []
     names = ("whole", "python", "imports", "load", "first", "warm")
     titles = (
-        "cold start: process to first boxes", "  until Python runs", "  import of the detector", "  load",
-        "  first picture to boxes", "warm start: load again, to boxes",
+        "warm start: process to first boxes" if first else "process to first boxes", "  until Python runs", "  import of the detector", "  load",
+        "  first picture to boxes", "a second detector of it, to boxes",
     )  # fmt: skip
     for name, title in zip(names, titles, strict=True):
         values = sorted(getattr(start, name) for start in starts)
         rows.append((title, *_spread(values)))
     if first:
-        title = "process to first boxes, with nothing kept on disk"
+        title = "cold start: the same with nothing kept on disk"
         rows.append((title, *_spread(sorted(start.whole for start in first))))
     return Grid(
         title=f"Start (s), {len(starts)} fresh processes", columns=("", "median", "lowest to highest"), rows=rows
