@@ -173,9 +173,13 @@ def _starts(starts: Sequence[Start], first: Sequence[Start]) -> Grid:
     rows = []
     names = ("whole", "python", "imports", "load", "first", "warm")
     titles = (
-        "warm start: process to first boxes" if first else "process to first boxes", "  until Python runs", "  import of the detector", "  load",
-        "  first picture to boxes", "a second detector of it, to boxes",
-    )  # fmt: skip
+        "warm start: process to first boxes" if first else "process to first boxes",
+        "  until Python runs",
+        "  import of the detector",
+        "  load",
+        "  first picture to boxes",
+        "a second detector of it, to boxes",
+    )
     for name, title in zip(names, titles, strict=True):
         values = sorted(getattr(start, name) for start in starts)
         rows.append((title, *_spread(values)))
