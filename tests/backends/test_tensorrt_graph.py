@@ -20,7 +20,7 @@ from yolotrt.backends.onnx_runtime import OnnxRuntimeBackend
 from yolotrt.backends.pictures import PictureBackend
 from yolotrt.backends.tensorrt_family import TensorRTBackend
 from yolotrt.backends.tensorrt_graph import TensorRTGraphBackend
-from yolotrt.errors import BackendError, CudaError, ModelError, PlanMismatchError, UsageError
+from yolotrt.errors import BackendError, CudaError, ModelError, PlanMismatchError, UsageError, YolotrtError
 from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.letterbox_cpu import letterbox
@@ -130,10 +130,7 @@ def test_a_plan_runs_as_graphs_unless_told_otherwise(plan: Path, through_the_hos
 def test_a_plan_that_cannot_run_as_graphs(
     plan: Path, through_the_host: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, *, device: int = 0) -> GraphRunner:
-        raise ModelError("height and width change")
-
-    monkeypatch.setattr(tensorrt_graph, "open_graphs", refuse)
+    refuse_graphs(monkeypatch, ModelError("height and width change"))
     with pytest.raises(ModelError, match="height and width change"):
         Detector(plan, device=1, graphs=True)
     with Detector(plan, device=1) as detector:
@@ -144,13 +141,19 @@ def test_a_plan_that_cannot_run_as_graphs(
 def test_a_plan_of_another_version_is_refused_at_once(
     plan: Path, through_the_host: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, *, device: int = 0) -> GraphRunner:
-        raise PlanMismatchError("another version")
-
-    monkeypatch.setattr(tensorrt_graph, "open_graphs", refuse)
+    refuse_graphs(monkeypatch, PlanMismatchError("another version"))
     with pytest.raises(PlanMismatchError):
         Detector(plan, device=1)
     assert through_the_host == []
+
+
+def refuse_graphs(monkeypatch: pytest.MonkeyPatch, error: YolotrtError) -> None:
+    """Let no plan be opened as CUDA graphs."""
+
+    def refuse(path: Path, *, device: int = 0) -> GraphRunner:
+        raise error
+
+    monkeypatch.setattr(tensorrt_graph, "open_graphs", refuse)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,22 +88,16 @@ def bench(options: BenchOptions, *, prepare: Prepare | None = None, on_turn: OnT
         ]
         measured = _measure(options, files, detector, pictures, on_turn)
     # Only now, when nothing of this process runs any more.
-    starts = measure_starts(
-        options.starts,
+    fresh = functools.partial(
+        measure_starts,
         model=options.model,
         picture=pictures[0],
         detector={**keywords, "trust": options.trust},
         on_turn=lambda: on_turn("start"),
     )
+    starts = fresh(options.starts)
     # What is kept on disk saves the GPU's compilers their work; there is nothing of the kind for a CPU.
-    first_starts = measure_starts(
-        min(options.starts, 1) if gpu else 0,
-        model=options.model,
-        picture=pictures[0],
-        detector={**keywords, "trust": options.trust},
-        nothing_kept=True,
-        on_turn=lambda: on_turn("start"),
-    )
+    first_starts = fresh(min(options.starts, 1) if gpu else 0, nothing_kept=True)
     load = watch.load()
     return BenchResult(
         model=options.model,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import dataclasses
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from yolotrt.detector import Detector
-from yolotrt.errors import SourceError
 from yolotrt.pipeline.prefetch import ahead_of, prefetched
-from yolotrt.sources.images import read_image
+from yolotrt.sources.images import read_side_by_side
 from yolotrt.types import Frame, FrameResult
 
 OnProblem = Callable[[Exception], None]
@@ -33,11 +32,8 @@ def detect_pictures(detector: Detector, paths: Sequence[Path], *, on_problem: On
 
 
 def _frames(paths: Sequence[Path], on_problem: OnProblem) -> Iterator[Frame]:
-    for index, path in enumerate(paths):
-        started = time.perf_counter()
-        try:
-            pixels = read_image(path)
-        except SourceError as e:
-            on_problem(e)
-            continue
-        yield Frame(picture=pixels, source_id=str(path), index=index, decode_s=time.perf_counter() - started)
+    for index, found in enumerate(read_side_by_side(paths)):
+        if isinstance(found, Frame):
+            yield dataclasses.replace(found, index=index)
+        else:
+            on_problem(found)

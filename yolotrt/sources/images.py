@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -190,31 +191,26 @@ def quiet_opencv() -> Iterator[None]:
     if logging is None:
         yield
         return
-    with _quiet:
+    with _quiet.lock:
         if not _quiet.count:
             _quiet.level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
         _quiet.count += 1
     try:
         yield
     finally:
-        with _quiet:
+        with _quiet.lock:
             _quiet.count -= 1
             if not _quiet.count:
                 logging.setLogLevel(_quiet.level)
 
 
+@dataclass
 class _Quiet:
-    """How many threads want OpenCV to be quiet, and what it was before the first of them."""
+    """How many threads want OpenCV to be quiet, and how loud it was before the first of them."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.count = self.level = 0
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    count: int = 0
+    level: int = 0
 
 
 _quiet = _Quiet()
