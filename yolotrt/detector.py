@@ -157,12 +157,14 @@ class Detector:
             return self.detect_frames([_frame(pictures, 0)])[0].detections
         return [r.detections for r in self.detect_frames([_frame(p, i) for i, p in enumerate(pictures)])]
 
-    def decoders(self, choice: DecoderChoice = "auto") -> Decoders:
+    def decoders(self, choice: DecoderChoice = "auto", *, processes: int | None = None) -> Decoders:
         """What decodes videos best for this detector, for `Source.decoders`.
 
         Args:
             choice: `auto` takes NVDEC where the model runs as CUDA graphs and PyNvVideoCodec can decode on its GPU, so
                 that pictures stay there, and PyAV for what NVDEC cannot; `nvdec` refuses that; `pyav` takes the CPU.
+            processes: that decode by NVDEC where several videos or streams are read side by side, since one Python
+                process reaches about half of what a data-centre GPU decodes; None takes as many as pay, 0 none.
 
         Raises UsageError, MissingExtraError: `nvdec` where there is none, with the reason.
         """
@@ -177,10 +179,16 @@ class Detector:
             reason="the model does not run as CUDA graphs" if on_gpu else "",
             # Those that wait, those in the detector, and those on their way to the outputs.
             limit=5 * ahead_of(self.spec.batch.opt),
+            processes=processes,
         )
 
     def stream(
-        self, source: SourceSpec, *, live: LiveOptions | None = None, decoder: DecoderChoice = "auto"
+        self,
+        source: SourceSpec,
+        *,
+        live: LiveOptions | None = None,
+        decoder: DecoderChoice = "auto",
+        decode_processes: int | None = None,
     ) -> Generator[FrameResult]:
         """Detect in every frame of a source, in order; memory does not grow with its length.
 
@@ -193,6 +201,7 @@ class Detector:
             source: a picture, a folder, a glob, a video file, a stream's address, a webcam's number, or a sequence.
             live: how webcams and network streams are read.
             decoder: of videos, as in `decoders`.
+            decode_processes: as in `decoders`.
 
         Raises:
             SourceError: nothing can be read, or a camera that is not coming back.
@@ -204,7 +213,7 @@ class Detector:
 
         with contextlib.ExitStack() as opened:
             sources = [opened.enter_context(s) for s in open_sources(source, live=live)]
-            decoders = self.decoders(decoder)
+            decoders = self.decoders(decoder, processes=decode_processes)
             for each in sources:
                 each.decoders = decoders
             ahead = 0 if any(s.info.live for s in sources) else 1

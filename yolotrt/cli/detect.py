@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 @click.option(
     "--decoder", metavar="auto|nvdec|pyav", help="Of videos.  [default: auto, NVDEC with CUDA graphs, else PyAV]"
 )
+@click.option(
+    "--decode-processes", type=int, help="That decode many streams by NVDEC, 0 for none.  [default: as many as pay]"
+)
 @click.option("--strict", is_flag=True, default=None, help="Fail rather than fall back to a slower back-end.")
 @click.option("--save", metavar="DIR", help="Write annotated copies there.")
 @click.option("--jsonl", metavar="FILE|-", help="Write one JSON object per frame; - is standard output.")
@@ -126,7 +129,7 @@ def _model(named: str | None) -> tuple[str, str]:
 
 def _choose_decoders(detector: Detector, options: DetectConfig, sources: list[Source]) -> Decoders:
     """Let the sources use the decoders that are best for the detector, and say which where that is a question."""
-    decoders = detector.decoders(cast("DecoderChoice", options.decoder))
+    decoders = detector.decoders(cast("DecoderChoice", options.decoder), processes=options.decode_processes)
     for source in sources:
         source.decoders = decoders
     if str(decoders) and any(source.info.kind != "pictures" for source in sources):

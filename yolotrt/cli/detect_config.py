@@ -17,7 +17,7 @@ from yolotrt.sinks import JsonLinesOptions, OutputOptions
 from yolotrt.sinks.annotated import AnnotatedOptions
 from yolotrt.sinks.limits import Limit
 from yolotrt.sources.address import with_environment
-from yolotrt.sources.decoders import check_choice
+from yolotrt.sources.decoders import check_choice, check_processes
 from yolotrt.sources.live import LiveOptions, Transport
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class DetectConfig:
         conf, iou, max_det, agnostic: as in `DetectOptions`.
         classes: class ids or names to keep; None keeps all.
         device, backend, graphs, strict, trust: as in `Detector`.
-        decoder: of videos, as in `Detector.decoders`.
+        decoder, decode_processes: of videos, as in `Detector.decoders`.
         save: folder for annotated copies.
         jsonl: file for one JSON object per frame; `-` is standard output.
         json: print the summary as one JSON object on standard output.
@@ -98,6 +98,7 @@ class DetectConfig:
     backend: str = "auto"
     graphs: bool | None = None
     decoder: str = "auto"
+    decode_processes: int | None = None
     strict: bool = False
     trust: bool = False
     save: Path | None = None
@@ -125,6 +126,7 @@ class DetectConfig:
 
     def __post_init__(self) -> None:
         check_choice(self.decoder)
+        check_processes(self.decode_processes)
         if self.json and self.jsonl == "-":
             raise UsageError(
                 "--json and --jsonl - both claim standard output", remedy="Give --jsonl a file, or leave one out."

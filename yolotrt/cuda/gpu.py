@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import platform
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -18,10 +20,11 @@ from yolotrt.cuda.compile import compiled, compiler_version
 from yolotrt.cuda.device import Device
 from yolotrt.cuda.driver import check, driver, driver_version, translated
 from yolotrt.cuda.kernel_source import KernelSource
-from yolotrt.cuda.machine import DeviceArray, Dim, GpuHandle, Kernel, Queue, Recording
+from yolotrt.cuda.machine import DeviceArray, Dim, GpuHandle, Kernel, Memory, Queue, Recording
 from yolotrt.cuda.stream import Stream
 from yolotrt.errors import CudaError, SourceError
 
+_NAME = 64  # bytes of a CUipcMemHandle, whose only field has a name in some versions of cuda.bindings
 _DLPACK_KINDS = (2, 3, 13)  # memory of a GPU, pinned and managed memory
 
 
@@ -68,6 +71,18 @@ class Gpu:
         with self._active():  # made sure of even where a thread is held: memory elsewhere would crash the kernels
             return GpuMemory(size, self.device.index)
 
+    @property
+    def can_share(self) -> bool:
+        # Jetsons have no memory of their own, and WSL and Windows no names for it.
+        return sys.platform == "linux" and "microsoft" not in platform.release().lower() and not self._is_integrated()
+
+    def exported(self, memory: Memory) -> bytes:
+        name = check(driver().cuIpcGetMemHandle(memory.address), "GPU memory cannot be shared with another process")
+        return ctypes.string_at(name.getPtr(), _NAME)
+
+    def adopted(self, name: bytes, size: int) -> AdoptedMemory:
+        return AdoptedMemory(name, size)
+
     def pin(self, size: int) -> HostMemory:
         return HostMemory(size)
 
@@ -109,6 +124,12 @@ class Gpu:
         strides = _contiguous(shape) if view.strides is None else tuple(view.strides)
         strides = tuple(stride * dtype.itemsize for stride in strides)
         return DeviceArray(address=int(view.ptr), shape=shape, strides=strides, dtype=dtype, owner=view)
+
+    def _is_integrated(self) -> bool:
+        api = driver()
+        attribute = api.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED
+        found = api.cuDeviceGetAttribute(attribute, check(api.cuDeviceGet(self.device.index), "a GPU cannot be opened"))
+        return bool(check(found, "what a GPU is cannot be read"))
 
     def _elsewhere(self, where: str) -> SourceError:
         return SourceError(
@@ -180,6 +201,22 @@ class GpuMemory:
 
     def close(self) -> None:
         check(driver().cuMemFree(self._pointer), "GPU memory cannot be freed")
+
+
+class AdoptedMemory:
+    """Memory of the GPU that belongs to another process."""
+
+    def __init__(self, name: bytes, size: int) -> None:
+        api = driver()
+        handle = api.CUipcMemHandle()
+        ctypes.memmove(handle.getPtr(), name, _NAME)
+        flags = api.CUipcMem_flags.CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS
+        self.size = size
+        self._pointer = check(api.cuIpcOpenMemHandle(handle, flags), "another process's GPU memory cannot be used")
+        self.address = int(self._pointer)
+
+    def close(self) -> None:
+        check(driver().cuIpcCloseMemHandle(self._pointer), "another process's GPU memory cannot be let go")
 
 
 class HostMemory:

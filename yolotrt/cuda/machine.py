@@ -145,6 +145,16 @@ class Machine(Protocol):
     def allocate(self, size: int) -> Memory:
         """Zeroed memory of the GPU. Raises CudaError where there is not enough."""
 
+    @property
+    def can_share(self) -> bool:
+        """Whether other processes can use its memory (`exported`, `adopted`)."""
+
+    def exported(self, memory: Memory) -> bytes:
+        """A name of memory of its own, for `adopted` in one other process. Raises CudaError where there is none."""
+
+    def adopted(self, name: bytes, size: int) -> Memory:
+        """The memory of another process, which must not free it before it is closed here. Raises CudaError."""
+
     def pin(self, size: int) -> PinnedMemory:
         """Memory of the host. Raises CudaError where not as much can be pinned."""
 

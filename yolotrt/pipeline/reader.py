@@ -14,10 +14,15 @@ from yolotrt.pipeline.batcher import Batcher, Inlet, Taken
 from yolotrt.pipeline.channel import CancelledError
 from yolotrt.pipeline.stream_state import StreamRecord, StreamState, StreamStatus
 from yolotrt.sources.base import Source, Watcher
+from yolotrt.sources.processes.spread import Spread
+from yolotrt.sources.processes.wanted import Wanted
+from yolotrt.sources.selection import Selection
 from yolotrt.unique import unique
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from yolotrt.sources.processes.remote import Line
 
 _logger = logging.getLogger(__name__)
 
@@ -43,13 +48,21 @@ class StreamReader(Watcher):
     ) -> None:
         self.error: BaseException | None = None
         self.source, self._inlet, self._batcher = source, inlet, batcher
-        self._stride, self._fps = stride, fps
-        self._slot: int | None = None
+        self.selection = Selection(stride=stride, fps=fps)
+        self._line: Line | None = None
         self._thread = threading.Thread(target=self._read, name="yolotrt-reader", daemon=True)
         source.watcher = self
 
-    def start(self) -> None:
+    def start(self, line: Line | None = None) -> None:
+        """Begin to read; by the process at the other end of a line, if there is one."""
+        self._line = line
         self._thread.start()
+
+    def stop(self) -> None:
+        """Read no more; from any thread."""
+        self.source.stop()
+        if self._line is not None:
+            self._line.stop()
 
     def join(self, timeout_s: float) -> None:
         """Wait until it has ended; one that waits for a camera is left to its time-out."""
@@ -68,24 +81,19 @@ class StreamReader(Watcher):
         self._inlet.record.count(read=1, dropped=1)
 
     def wants(self, index: int, timestamp_s: float) -> bool:
-        if index % self._stride == 0 and self._in_new_slot(timestamp_s):
+        if self.selection.takes(index, timestamp_s):
             return True
-        self._inlet.record.become(StreamState.LIVE)
-        self._inlet.record.count(read=1, skipped=1)
+        self.skipped(1)
         return False
 
-    def _in_new_slot(self, timestamp_s: float) -> bool:
-        """Whether it is the first frame in its 1/fps of a second."""
-        if self._fps is None:
-            return True
-        slot, before = int(timestamp_s * self._fps + 1e-6), self._slot
-        self._slot = slot
-        return slot != before
+    def skipped(self, count: int) -> None:
+        self._inlet.record.become(StreamState.LIVE)
+        self._inlet.record.count(read=count, skipped=count)
 
     def _read(self) -> None:
         try:
             with self.source.decoders.held():
-                for frame in self.source:
+                for frame in self.source if self._line is None else self._line.frames(self.source):
                     self._batcher.put(self._inlet, frame)
         except CancelledError:
             pass
@@ -138,8 +146,9 @@ class Reading:
                 raise reader.error
 
     def __enter__(self) -> Self:
-        for reader in self._readers:
-            reader.start()
+        self._spread = Spread([Wanted(reader.source, reader.selection) for reader in self._readers])
+        for reader, line in zip(self._readers, self._spread.lines, strict=True):
+            reader.start(line)
         return self
 
     def __exit__(
@@ -147,10 +156,11 @@ class Reading:
     ) -> None:
         self._batcher.cancel()
         for reader in self._readers:
-            reader.source.stop()
+            reader.stop()
         until = time.monotonic() + _PATIENCE_S
         for reader in self._readers:
             reader.join(max(until - time.monotonic(), 0.0))
+        self._spread.close()
 
 
 def _log(status: StreamStatus, error: str) -> None:  # noqa: ARG001 (a signature that is given)

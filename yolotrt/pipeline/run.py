@@ -192,7 +192,7 @@ class Pipeline:
         line.record.become(StreamState.ENDED, str(error))
         self.statistics.problems.append(str(error))
         self._batcher.close(line.inlet)
-        line.stream.source.stop()
+        self._readers[self._lines.index(line)].stop()
 
     def _run_failed(self, error: BaseException) -> None:
         self._fatal = self._fatal or error

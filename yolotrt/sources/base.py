@@ -55,6 +55,9 @@ class Watcher:
         """Whether a video's frame is of use. One that is not costs only its decoding."""
         return True
 
+    def skipped(self, count: int) -> None:
+        """So many frames were of no use to whom the source asked instead."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceInfo:
@@ -117,6 +120,11 @@ class Source(abc.ABC):
     def paths(self) -> tuple[Path, ...]:
         """The files it reads, so that no output takes the place of one."""
         return ()
+
+    @property
+    def recipe(self) -> Callable[[], Source] | None:
+        """Makes the same source in another process: it can be pickled. None where nothing can."""
+        return None
 
     def info_of(self, source_id: str) -> SourceInfo:  # noqa: ARG002 (only a sequence of sources looks at it)
         """What is known of the source of a frame, by `Frame.source_id`."""

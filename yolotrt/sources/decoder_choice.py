@@ -28,7 +28,9 @@ class OnNvdec:
         return self.nvdec.machine.held()
 
 
-def choose(choice: DecoderChoice, machine: Machine | None, *, reason: str, limit: int) -> Decoders:
+def choose(
+    choice: DecoderChoice, machine: Machine | None, *, reason: str, limit: int, processes: int | None = None
+) -> Decoders:
     """What decodes the videos of a run.
 
     Args:
@@ -36,6 +38,7 @@ def choose(choice: DecoderChoice, machine: Machine | None, *, reason: str, limit
         machine: the GPU that runs the model and takes its pictures where they are; None without one.
         reason: why there is no machine; empty where nobody would look for one.
         limit: pictures of one stream that may be in the GPU's memory at a time.
+        processes: as in `Decoders`.
 
     Raises:
         UsageError: an unknown choice, or `nvdec` where there is none.
@@ -65,5 +68,7 @@ def choose(choice: DecoderChoice, machine: Machine | None, *, reason: str, limit
             raise
         return Decoders(why=f'{PACKAGE} is not installed: pip install "yolotrt[gpu]"')
     return Decoders(
-        nvdec=OnNvdec(Nvdec(api=api, machine=machine, limit=limit, budget=budget)), forced=choice == "nvdec"
+        nvdec=OnNvdec(Nvdec(api=api, machine=machine, limit=limit, budget=budget)),
+        forced=choice == "nvdec",
+        processes=processes,
     )

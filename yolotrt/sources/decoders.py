@@ -32,6 +32,12 @@ def check_choice(choice: str) -> None:
         raise UsageError("option decoder is unknown", got=choice, expected=" | ".join(get_args(DecoderChoice)))
 
 
+def check_processes(processes: int | None) -> None:
+    """Raise UsageError for less than none."""
+    if processes is not None and processes < 0:
+        raise UsageError("option decode-processes is out of range", got=processes, expected="a whole number from 0")
+
+
 class DamagedPacketError(Exception):
     """A packet that cannot be decoded; those after it may be."""
 
@@ -138,11 +144,16 @@ class Decoders:
         nvdec: decodes on the GPU what it can; None leaves all to PyAV.
         why: there is no `nvdec`; empty where nobody would look for one.
         forced: what NVDEC cannot decode is refused.
+        processes: that decode by NVDEC when several sources are read at a time; None takes as many as pay, 0 none.
     """
 
     nvdec: GpuDecoding | None = None
     why: str = ""
     forced: bool = False
+    processes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_processes(self.processes)
 
     def __str__(self) -> str:
         """For people: what decodes, and why nothing better does; empty where that is no question."""

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ class _Slab:
         self.left = count  # places that are in use, or may be again
 
     def addresses(self) -> Iterator[int]:
-        return (self.memory.address + place * _aligned(self.size) for place in range(self.places))
+        return (self.memory.address + place * aligned(self.size) for place in range(self.places))
 
 
 class _Place(NamedTuple):
@@ -80,6 +80,27 @@ class _Place(NamedTuple):
 
     slab: _Slab
     address: int
+
+
+class Held(Protocol):
+    """Memory that a picture has for as long as somebody holds this.
+
+    Attributes:
+        address: of its first byte.
+    """
+
+    @property
+    def address(self) -> int: ...
+
+
+class Pool(Protocol):
+    """Memory for the pictures of one stream. One thread takes it."""
+
+    def take(self, size: tuple[int, int]) -> Held | None:
+        """Room for NV12 of (height, width); None where there is no more. To be called inside of `Machine.active`."""
+
+    def close(self) -> None:
+        """No more pictures come."""
 
 
 class SurfacePool:
@@ -136,7 +157,7 @@ class SurfacePool:
         self._empty()
 
     def _slab(self, size: int, count: int) -> _Slab | None:
-        whole = _aligned(size) * (count - 1) + size
+        whole = aligned(size) * (count - 1) + size
         if not self._budget.take(whole):
             return None
         try:
@@ -236,7 +257,8 @@ class _Station:
         self._pinned.close()
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
+    """What a picture of so many bytes takes in memory that holds several."""
     return -(-size // 256) * 256
 
 
@@ -263,22 +285,25 @@ def _frame(luma: npt.NDArray[np.uint8], pairs: npt.NDArray[np.uint8], colours: C
 class PooledImage:
     """A decoded picture on the GPU. Its surface is free again once it is on the host, or nobody holds it any more."""
 
-    def __init__(self, lease: Lease, size: tuple[int, int], colours: Colours, pool: SurfacePool, by: Downloads) -> None:
+    def __init__(self, held: Held, size: tuple[int, int], colours: Colours, machine: Machine, by: Downloads) -> None:
         """Args:
-        lease: whose memory holds the picture already: NV12, rows without gaps.
+        held: whose memory holds the picture already: NV12, rows without gaps.
         size: (height, width) in pixels.
+        colours: what its numbers mean.
+        machine: the GPU.
+        by: brings it to the host.
         """
-        self.size = size
+        self.size, self.colours = size, colours
         self._surface: Surface | None = Surface(
-            address=lease.address,
+            address=held.address,
             size=size,
             pitch=size[1],
             format="nv12",
             matrix=colours.matrix,
             full_range=colours.full_range,
-            owner=lease,
+            owner=held,
         )
-        self._machine, self._colours, self._by = pool.machine, colours, by
+        self._machine, self._by = machine, by
         self._host: ImageU8 | None = None
         self._lock = threading.Lock()
 
@@ -289,7 +314,7 @@ class PooledImage:
         with self._lock:
             if self._host is None:
                 assert self._surface is not None
-                self._host = self._by.fetch(self._surface, self._colours)
+                self._host = self._by.fetch(self._surface, self.colours)
                 self._surface = None
             return self._host
 

@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from yolotrt.errors import MissingExtraError
 from yolotrt.sources.address import scheme_of, without_credentials
-from yolotrt.sources.base import SourceInfo
+from yolotrt.sources.base import Source, SourceInfo
 from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, DecodeRequest, PictureDecoder, decoder_of
 from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
 from yolotrt.sources.pixels import Converter
@@ -53,6 +54,10 @@ class NetworkSource(LiveSource):
         self._last_picture = 0.0
         is_rtsp = scheme_of(url) in ("rtsp", "rtsps")
         self._transports: tuple[str, ...] = _TRANSPORTS[self.options.rtsp_transport] if is_rtsp else ("",)
+
+    @property
+    def recipe(self) -> Callable[[], Source]:
+        return partial(NetworkSource, self._url, name=self.info.name, options=self.options)
 
     def _shots(self) -> Iterator[Shot]:
         first, *others = self._transports

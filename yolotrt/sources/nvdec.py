@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from yolotrt.cuda.machine import Machine, Queue
 from yolotrt.errors import CudaError, MissingExtraError
 from yolotrt.preprocess.surface import Surface
-from yolotrt.sources.device_images import Budget, Colours, Downloads, PooledImage, SurfacePool
+from yolotrt.sources.device_images import Budget, Colours, Downloads, Pool, PooledImage
 from yolotrt.sources.nvdec_api import CAPS, CAIMemoryView, DecodedFrame, EnumMember, NvVideoCodec, PyNvDecoder
 from yolotrt.types import DeviceImage, ImageU8
 
@@ -104,7 +104,7 @@ class NvdecSession:
         nvdec: Nvdec,
         codec: str,
         colours: Colours,
-        pool: SurfacePool,
+        pool: Pool,
         downloads: Downloads,
         *,
         at_once: bool,
@@ -168,13 +168,13 @@ class NvdecSession:
         luma, chroma = _planes(frame)
         height, width, *_ = luma.shape
         with self._nvdec.machine.active():
-            lease = self._pool.take((height, width))
-            if lease is None:
+            held = self._pool.take((height, width))
+            if held is None:
                 self._queue.wait()
                 return self._downloads.fetch(_surface(luma, chroma, owner=frame), self._colours)
-            queue_copy(self._queue, lease.address, luma, chroma, (height, width))
+            queue_copy(self._queue, held.address, luma, chroma, (height, width))
             self._queue.wait()
-        return PooledImage(lease, (height, width), self._colours, self._pool, self._downloads)
+        return PooledImage(held, (height, width), self._colours, self._nvdec.machine, self._downloads)
 
     def close(self) -> None:
         """End the session. Its pictures stay."""

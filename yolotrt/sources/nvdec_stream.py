@@ -13,7 +13,7 @@ from yolotrt.errors import SourceError
 from yolotrt.preprocess.surface import Matrix
 from yolotrt.sources.bitstream import brings_headers, length_size, sequence_headers, with_start_codes
 from yolotrt.sources.decoders import DamagedPacketError, Decoded, DecodeRequest, PictureDecoder, decoder_of
-from yolotrt.sources.device_images import Colours, Downloads, SurfacePool
+from yolotrt.sources.device_images import Colours, Downloads, Pool, SurfacePool
 from yolotrt.sources.nvdec import Nvdec, NvdecError, NvdecSession
 from yolotrt.sources.nvdec_api import DecodedFrame
 from yolotrt.sources.pixels import Orientation
@@ -99,8 +99,12 @@ class NvdecStream:
     made, where the driver has no more of them.
     """
 
-    def __init__(self, nvdec: Nvdec, request: DecodeRequest, *, forced: bool) -> None:
-        """See `GpuDecoding.open`."""
+    def __init__(self, nvdec: Nvdec, request: DecodeRequest, *, forced: bool, pool: Pool | None = None) -> None:
+        """See `GpuDecoding.open`.
+
+        Args:
+            pool: of the pictures; one of its own by default.
+        """
         stream = request.stream
         self._nvdec, self._request, self._stream, self._forced = nvdec, request, stream, forced
         context = stream.codec_context
@@ -113,7 +117,7 @@ class NvdecStream:
         self._has_plain_lengths = self._is_packed and length_size(self._codec, extradata) == 4
         self._extradata = extradata if extradata.startswith(_START_CODES) else b""
         self._filter: BitStreamFilterContext | None = None
-        self._pool = SurfacePool(nvdec.machine, limit=nvdec.limit, budget=nvdec.budget)
+        self._pool = pool or SurfacePool(nvdec.machine, limit=nvdec.limit, budget=nvdec.budget)
         self._downloads = Downloads(nvdec.machine)
         self._session: NvdecSession | None = None
         self._cpu: PictureDecoder | None = None

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,10 @@ class VideoSource(Source):
     @property
     def paths(self) -> tuple[Path, ...]:
         return (self._path,)
+
+    @property
+    def recipe(self) -> Callable[[], Source]:
+        return partial(VideoSource, self._path)
 
     def __iter__(self) -> Iterator[Frame]:
         return self.chosen(lambda _: True)

@@ -5,17 +5,20 @@
    take. Kernels and host functions are run by the test: see `host_set_launcher`. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 typedef int Result;
 typedef uint64_t Address;
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
        INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900 };
-enum { LARGEST_ARGUMENTS = 320, MEMORIES = 4096 };
+enum { LARGEST_ARGUMENTS = 320, MEMORIES = 4096, WHOLE = 1 << 21 };
 
 /* What a test sets and reads. */
 typedef void (*Launcher)(const char *kernel, const unsigned *grid, const unsigned *block, const void *arguments);
@@ -33,7 +36,7 @@ static __thread void *current;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Memory. */
-typedef struct { Address start; size_t size; int pinned; } Memory;
+typedef struct { Address start; size_t size; int pinned, file, is_adopted; } Memory;
 static Memory memories[MEMORIES];
 static int open_objects;
 int host_open(void) { return open_objects; }
@@ -51,18 +54,33 @@ static size_t left(int pinned) {
     return found;
 }
 
+static Address keep(Memory made) {
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < MEMORIES; i++)
+        if (!memories[i].size) { memories[i] = made; break; }
+    open_objects++;
+    pthread_mutex_unlock(&lock);
+    return made.start;
+}
+
+static void *mapped(int file, size_t size) {
+    void *found = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    return found == MAP_FAILED ? NULL : found;
+}
+
 static Result allocate(Address *out, size_t size, int pinned) {
     if (!current) return INVALID_CONTEXT;
     if (size > left(pinned)) return OUT_OF_MEMORY;
+    if (!size) return INVALID_VALUE;
     void *made = NULL;
-    if (!size || posix_memalign(&made, 256, size)) return INVALID_VALUE;
+    int file = -1;
+    if (!pinned && size % WHOLE == 0) { /* other processes may ask for it */
+        file = memfd_create("memory", 0);
+        if (file >= 0 && !ftruncate(file, size)) made = mapped(file, size);
+    } else if (posix_memalign(&made, 256, size)) made = NULL;
+    if (!made) return INVALID_VALUE;
     memset(made, 0xAA, size);
-    pthread_mutex_lock(&lock);
-    for (int i = 0; i < MEMORIES; i++)
-        if (!memories[i].size) { memories[i] = (Memory){(Address)made, size, pinned}; break; }
-    open_objects++;
-    pthread_mutex_unlock(&lock);
-    *out = (Address)made;
+    *out = keep((Memory){(Address)made, size, pinned, file, 0});
     return OK;
 }
 
@@ -151,8 +169,10 @@ Result cuMemAllocHost_v2(void **out, size_t size) { return allocate((Address *)o
 static Result release(Address address, int pinned) {
     Memory *found = memory_of(address);
     if (!found || found->start != address || found->pinned != pinned) return INVALID_VALUE;
+    if (found->is_adopted) return INVALID_VALUE;
     flush(); /* freeing waits for the GPU */
-    free((void *)address);
+    if (found->file >= 0) { munmap((void *)address, found->size); close(found->file); }
+    else free((void *)address);
     pthread_mutex_lock(&lock);
     found->size = 0;
     open_objects--;
@@ -162,6 +182,42 @@ static Result release(Address address, int pinned) {
 Result cuMemFree_v2(Address address) { return release(address, 0); }
 Result cuMemFreeAsync(Address address, void *stream) { return release(address, 0); }
 Result cuMemFreeHost(void *address) { return release((Address)address, 1); }
+
+/* Memory of another process, by the file that it is. */
+typedef struct { char bytes[64]; } Name;
+typedef struct { int process, file; size_t size; } Told;
+Result cuIpcGetMemHandle(Name *out, Address address) {
+    Memory *found = memory_of(address);
+    if (!found || found->file < 0 || found->start != address) return INVALID_VALUE;
+    Told told = {getpid(), found->file, found->size};
+    memcpy(out, &told, sizeof told);
+    return OK;
+}
+Result cuIpcOpenMemHandle_v2(Address *out, Name name, unsigned flags) {
+    Told told;
+    memcpy(&told, &name, sizeof told);
+    if (!current) return INVALID_CONTEXT;
+    if (told.process == getpid() || flags != 1) return INVALID_CONTEXT; /* as CUDA says of its own process */
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", told.process, told.file);
+    int file = open(path, O_RDWR);
+    void *made = file < 0 ? NULL : mapped(file, told.size);
+    if (!made) return INVALID_VALUE;
+    *out = keep((Memory){(Address)made, told.size, 0, file, 1});
+    return OK;
+}
+Result cuIpcCloseMemHandle(Address address) {
+    Memory *found = memory_of(address);
+    if (!found || found->start != address || !found->is_adopted) return INVALID_VALUE;
+    flush();
+    munmap((void *)address, found->size);
+    close(found->file);
+    pthread_mutex_lock(&lock);
+    found->size = 0;
+    open_objects--;
+    pthread_mutex_unlock(&lock);
+    return OK;
+}
 Result cuMemGetInfo_v2(size_t *out, size_t *total) {
     *out = left(0);
     *total = all_memory;
@@ -309,7 +365,7 @@ Result cuDeviceGet(int *out, int index) { *out = index; return index ? INVALID_D
 Result cuDeviceGetName(char *out, int size, int device) { snprintf(out, size, "NVIDIA Host"); return OK; }
 Result cuDeviceTotalMem_v2(size_t *out, int device) { *out = all_memory; return OK; }
 Result cuDeviceGetAttribute(int *out, int which, int device) {
-    *out = which == 75 ? 8 : which == 76 ? 9 : 1; /* compute capability 8.9; all else it can */
+    *out = which == 75 ? 8 : which == 76 ? 9 : which != 18; /* compute capability 8.9; all it can, and not integrated */
     return OK;
 }
 Result cuDevicePrimaryCtxRetain(void **out, int device) { *out = &primary; return OK; }

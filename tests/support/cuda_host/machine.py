@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tests.support.cuda_host.build import run
 from yolotrt.cuda.kernel_source import KernelSource
-from yolotrt.cuda.machine import DeviceArray, Dim, GpuHandle, Kernel, Queue, Recording
+from yolotrt.cuda.machine import DeviceArray, Dim, GpuHandle, Kernel, Memory, Queue, Recording
 from yolotrt.errors import CudaError
 
 Step = Callable[[], None]
@@ -143,6 +143,14 @@ class HostMachine:
         if size > self.memory:
             raise CudaError(f"{size / 2**20:.1f} MiB of GPU memory cannot be allocated: out of GPU memory")
         return HostMemory(size, self)
+
+    can_share = False
+
+    def exported(self, memory: Memory) -> bytes:
+        raise CudaError("the memory of this process is its own")
+
+    def adopted(self, name: bytes, size: int) -> Memory:
+        raise CudaError("the memory of this process is its own")
 
     def pin(self, size: int) -> HostMemory:
         return self.allocate(size)

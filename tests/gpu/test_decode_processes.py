@@ -1,0 +1,230 @@
+"""Sources that other processes decode: the same frames, boxes and counts as in one process, whatever befalls them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.gpu.plans import make_plan
+from tests.support.media import cut, moving_box, write_video
+from tests.support.tiny_models import tiny_yolo
+from yolotrt import Detector
+from yolotrt.backends.pictures import PictureBackend
+from yolotrt.cuda.device import Device
+from yolotrt.errors import SourceError
+from yolotrt.model_spec import BatchRange
+from yolotrt.pipeline import Pipeline, Stream, StreamOptions
+from yolotrt.sources import VideoSource
+from yolotrt.sources.device_images import PooledImage
+from yolotrt.types import FrameResult
+
+SIZE = (96, 128)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def plan(gpu: Device, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plan")
+    return make_plan(tiny_yolo(folder / "m.onnx", batch=None), batch=BatchRange(min=1, opt=4, max=4))
+
+
+@pytest.fixture
+def detector(plan: Path) -> Iterator[Detector]:
+    with Detector(plan, graphs=True) as opened:
+        yield opened
+
+
+def run(
+    detector: Detector, paths: list[Path], *, processes: int, options: StreamOptions | None = None
+) -> tuple[Pipeline, dict[str, list[FrameResult]]]:
+    """All frames of each of the files, read at the same time."""
+    decoders = detector.decoders("nvdec", processes=processes)
+    found: dict[str, list[FrameResult]] = {}
+    streams = []
+    for number, path in enumerate(paths):
+        source = VideoSource(path)
+        source.decoders = decoders
+        streams.append(Stream(source, name=f"{number}", options=options))
+    pipeline = Pipeline(detector, streams, on_result=lambda r: found.setdefault(str(r.stream), []).append(r))
+    pipeline.run()
+    return pipeline, found
+
+
+def address_of(result: FrameResult, detector: Detector) -> int:
+    """Where a picture lies on the GPU."""
+    assert isinstance(detector.backend, PictureBackend)
+    assert isinstance(result.frame.picture, PooledImage)
+    assert detector.backend.machine is not None
+    surface = result.frame.picture.surface(detector.backend.machine)
+    assert surface is not None
+    return surface.address
+
+
+def children() -> set[int]:
+    """The processes that this one has started."""
+    return {int(line) for line in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+
+def test_boxes_and_pictures_are_the_same(detector: Detector, tmp_path: Path) -> None:
+    paths = [write_video(tmp_path / f"{n}.mp4", moving_box(30 + n, SIZE)) for n in range(3)]
+    before = children()
+    here, wanted = run(detector, paths, processes=0)
+    there, got = run(detector, paths, processes=2)
+    assert children() <= before, "a process was left behind"
+    assert sorted(got) == sorted(wanted) == ["0", "1", "2"]
+    for name in wanted:
+        assert len(got[name]) == len(wanted[name]) == 30 + int(name)
+        for a, b in zip(got[name], wanted[name], strict=True):
+            assert isinstance(a.frame.picture, PooledImage)
+            assert (a.frame.source_id, a.frame.index, a.frame.timestamp_s) == (
+                b.frame.source_id,
+                b.frame.index,
+                b.frame.timestamp_s,
+            )
+            np.testing.assert_array_equal(a.detections.xyxy, b.detections.xyxy)
+            np.testing.assert_array_equal(a.detections.confidence, b.detections.confidence)
+        # Who holds a result still has its picture, though the process that decoded it is gone.
+        np.testing.assert_array_equal(got[name][-1].frame.pixels, wanted[name][-1].frame.pixels)
+        np.testing.assert_array_equal(got[name][0].frame.pixels, wanted[name][0].frame.pixels)
+    for s, t in zip(there.status(), here.status(), strict=True):
+        assert (s.read, s.processed, s.decoders, s.accounted) == (t.read, t.processed, t.decoders, True)
+
+
+def test_slots_come_back(detector: Detector, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(200, SIZE))
+    _, found = run(detector, [path, path], processes=2)
+    on_gpu = [r for r in found["0"] if isinstance(r.frame.picture, PooledImage)]
+    assert 60 < len(on_gpu) < len(found["0"]), "what nobody lets go of goes through the host from some point on"
+    assert len({address_of(r, detector) for r in on_gpu}) == len(on_gpu), "pictures that are held share no memory"
+    del on_gpu
+    del found
+    gc.collect()
+    seen: set[int] = set()
+    counts: dict[str, int] = {}
+
+    def note(result: FrameResult) -> None:
+        counts[str(result.stream)] = counts.get(str(result.stream), 0) + 1
+        seen.add(address_of(result, detector))
+
+    source = VideoSource(path)
+    source.decoders = detector.decoders("nvdec", processes=1)
+    Pipeline(detector, [Stream(source)], on_result=note).run()
+    assert counts == {str(path): 200}
+    assert len(seen) < 100, "memory is used again"
+
+
+def test_a_part_of_the_frames(detector: Detector, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(50, SIZE))
+    for options in (StreamOptions(stride=7), StreamOptions(fps=4.0)):
+        here, wanted = run(detector, [path] * 2, processes=0, options=options)
+        there, got = run(detector, [path] * 2, processes=2, options=options)
+        assert [r.frame.index for r in got["1"]] == [r.frame.index for r in wanted["1"]] != []
+        for a, b in zip(there.status(), here.status(), strict=True):
+            assert (a.read, a.processed, a.skipped, a.accounted) == (b.read, b.processed, b.skipped, True)
+
+
+def test_a_damaged_file_among_others(detector: Detector, tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "a.ts", moving_box(60, SIZE))
+    short = cut(write_video(tmp_path / "b.mp4", moving_box(60, SIZE), encoder={"movflags": "faststart"}), 0.6)
+    here, wanted = run(detector, [whole, short], processes=0)
+    there, got = run(detector, [whole, short], processes=2)
+    assert [len(got[n]) for n in "01"] == [len(wanted[n]) for n in "01"]
+    assert there.statistics.problems == here.statistics.problems
+    assert len(here.statistics.problems) == 1
+
+
+def test_what_nvdec_refuses_is_read_here(detector: Detector, tmp_path: Path) -> None:
+    plain = write_video(tmp_path / "a.mp4", moving_box(20, SIZE))
+    other = write_video(tmp_path / "b.mp4", moving_box(20, SIZE), codec="mpeg4")
+    decoders = detector.decoders(processes=2)
+    sources = [VideoSource(plain), VideoSource(other)]
+    for source in sources:
+        source.decoders = decoders
+    pipeline = Pipeline(detector, [Stream(source) for source in sources])
+    assert pipeline.run().frames == 40
+    first, second = (status.decoders for status in pipeline.status())
+    assert first == ("nvdec",)
+    assert second == ("pyav (the codec is mpeg4)",)
+
+
+def test_forced_nvdec_says_no_there_as_well(detector: Detector, tmp_path: Path) -> None:
+    other = write_video(tmp_path / "b.mp4", moving_box(20, SIZE), codec="mpeg4")
+    with pytest.raises(SourceError, match=r"NVDEC cannot decode it: the codec is mpeg4.*--decoder auto"):
+        run(detector, [other], processes=1)
+
+
+def test_a_process_that_dies(detector: Detector, tmp_path: Path) -> None:
+    """Its file ends there, with what is known of it; the other files and the run go on."""
+    path = write_video(tmp_path / "a.mp4", moving_box(2000, SIZE))
+    decoders = detector.decoders("nvdec", processes=2)
+    before, killed = children(), threading.Event()
+    sources = [VideoSource(path), VideoSource(path)]
+    for source in sources:
+        source.decoders = decoders
+
+    def on_result(_: FrameResult) -> None:
+        if not killed.is_set():
+            killed.set()
+            os.kill(min(children() - before), signal.SIGKILL)
+
+    pipeline = Pipeline(detector, [Stream(s, name=f"{n}") for n, s in enumerate(sources)], on_result=on_result)
+    statistics = pipeline.run()
+    (problem,) = statistics.problems
+    assert "the process that decodes it has ended (SIGKILL)" in problem
+    assert sorted(status.processed == 2000 for status in pipeline.status()) == [False, True]
+    assert all(status.accounted for status in pipeline.status())
+
+
+def test_left_early(detector: Detector, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(3000, SIZE))
+    before, started = children(), time.monotonic()
+    decoders = detector.decoders("nvdec", processes=2)
+    sources = [VideoSource(path), VideoSource(path)]
+    for source in sources:
+        source.decoders = decoders
+    pipeline: list[Pipeline] = []
+    pipeline.append(Pipeline(detector, [Stream(s) for s in sources], on_result=lambda _: pipeline[0].stop()))
+    pipeline[0].run()
+    assert children() <= before
+    assert all(status.accounted for status in pipeline[0].status())
+    assert time.monotonic() - started < 30
+
+
+def test_as_many_as_pay_by_themselves(plan: Path, tmp_path: Path) -> None:
+    """A program without `if __name__ == "__main__"`, whose module no other process may import again."""
+    path = write_video(tmp_path / "a.mp4", moving_box(40, SIZE))
+    program = f"""
+import sys
+from yolotrt import Detector
+from yolotrt.pipeline import Pipeline, Stream
+from yolotrt.sources import VideoSource
+from yolotrt.sources.processes import spread
+spread._cores = lambda: 8
+counts = []
+start = spread.Spread._start
+def counted(self, *args):
+    counts.append(1)
+    start(self, *args)
+spread.Spread._start = counted
+with Detector({str(plan)!r}, graphs=True) as detector:
+    decoders = detector.decoders()
+    sources = [VideoSource({str(path)!r}) for _ in range(int(sys.argv[1]))]
+    for source in sources:
+        source.decoders = decoders
+    print(Pipeline(detector, [Stream(s, name=str(n)) for n, s in enumerate(sources)]).run().frames, len(counts))
+"""
+    for files, processes in ((2, 0), (4, 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(files)], capture_output=True, text=True, cwd=ROOT, timeout=100
+        )
+        assert done.stdout.split() == [str(40 * files), str(processes)], done.stdout + done.stderr[-3000:]

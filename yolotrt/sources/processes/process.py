@@ -1,0 +1,106 @@
+"""One process that decodes, with its sources."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+from yolotrt.errors import CudaError
+from yolotrt.sources.device_images import Downloads
+from yolotrt.sources.nvdec import Nvdec
+from yolotrt.sources.processes.messages import WINDOW, Begin, SetUp
+from yolotrt.sources.processes.remote import Line
+from yolotrt.sources.processes.slots import Slots
+from yolotrt.sources.processes.wanted import Wanted
+
+_SLOTS = 1024
+_PATIENCE_S = 2.0
+_PROGRAM = "from yolotrt.sources.processes.child import main; main({})"
+
+
+class Process:
+    """A process that reads sources.
+
+    Attributes:
+        lines: its connections, one per source.
+    """
+
+    def __init__(self, wanted: Sequence[Wanted], nvdec: Nvdec) -> None:
+        """Start it.
+
+        Args:
+            wanted: the sources.
+            nvdec: of this process: where their pictures go.
+        """
+        with contextlib.ExitStack() as opened:
+            descriptor = os.memfd_create("yolotrt-slots")
+            opened.callback(os.close, descriptor)
+            os.ftruncate(descriptor, len(wanted) * _SLOTS)
+            flags = mmap.mmap(descriptor, 0)
+            pairs = [socket.socketpair() for _ in range(len(wanted) + 1)]
+            for _, theirs in pairs:
+                opened.enter_context(theirs)
+            told, *connections = [Connection(ours.detach()) for ours, _ in pairs]
+            control, *lines = [theirs.fileno() for _, theirs in pairs]
+            # Not a fork, which CUDA does not survive; nor multiprocessing, which would run the caller's program again.
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM.format(control)],
+                pass_fds=[control, *lines, descriptor],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
+                start_new_session=True,  # Ctrl-C is this process's business, which then ends that one
+            )
+        self._told, self._downloads = told, Downloads(nvdec.machine)
+        told.send(SetUp(device=nvdec.machine.handle.index, flags=descriptor, lines=lines, slots=_SLOTS))
+        self.lines = [
+            Line(
+                connection,
+                _begin(each, nvdec),
+                Slots(nvdec.machine, nvdec.budget, flags, range(n * _SLOTS, (n + 1) * _SLOTS)),
+                self._downloads,
+                self._fate,
+            )
+            for n, (each, connection) in enumerate(zip(wanted, connections, strict=True))
+        ]
+
+    def end(self) -> None:
+        """Tell it to end."""
+        self._told.close()
+
+    def close(self) -> None:
+        """Wait for its end, and free what nobody holds."""
+        try:
+            self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for line in self.lines:
+            line.close()
+        with contextlib.suppress(CudaError):
+            self._downloads.close()
+
+    def _fate(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(_PATIENCE_S)
+            return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return "it answers no more"
+
+
+def _begin(wanted: Wanted, nvdec: Nvdec) -> Begin:
+    recipe = wanted.source.recipe
+    assert recipe is not None
+    return Begin(
+        recipe=recipe,
+        selection=wanted.selection,
+        forced=wanted.source.decoders.forced,
+        limit=min(nvdec.limit + WINDOW, _SLOTS),
+    )

@@ -1,0 +1,171 @@
+"""This side of a source that another process reads: the frames, as the source itself would give them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+
+from yolotrt.errors import SourceError
+from yolotrt.sources.base import Source, StreamState, Watcher
+from yolotrt.sources.device_images import Colours, Downloads, PooledImage
+from yolotrt.sources.processes.messages import (
+    Ack,
+    Begin,
+    Changed,
+    Decodes,
+    End,
+    Grow,
+    Known,
+    LetGo,
+    Look,
+    Message,
+    Order,
+    Problem,
+    Refused,
+    Shot,
+    Shots,
+    Stop,
+)
+from yolotrt.sources.processes.slots import Slots
+from yolotrt.types import DeviceImage, Frame, ImageU8
+
+_logger = logging.getLogger(__name__)
+
+
+class Line:
+    """The connection of one source.
+
+    Args:
+        connection: to the process.
+        begin: what it is told first.
+        slots: memory that it decodes into.
+        downloads: bring pictures to the host.
+        fate: says how the process has ended, once it has.
+    """
+
+    def __init__(
+        self, connection: Connection, begin: Begin, slots: Slots, downloads: Downloads, fate: Callable[[], str]
+    ) -> None:
+        self._connection, self._begin, self._slots = connection, begin, slots
+        self._downloads, self._fate = downloads, fate
+        self._colours: Colours | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def frames(self, source: Source) -> Iterator[Frame]:
+        """The frames of a source. What befalls it is told to its own watcher, and kept in its own `info`.
+
+        A process that cannot read it, or is gone, leaves a camera to this one, and a file that has not given a frame.
+
+        Raises SourceError: as the source; or the process has ended in the middle of a file.
+        """
+        given = 0
+        try:
+            self._send(self._begin)
+            for frame in self._received(source):
+                given += 1
+                yield frame
+        except _RefusedError as e:
+            _logger.debug("%s is read by this process: %s", source.info.name, e)
+        except (EOFError, OSError):
+            if self._stopped:
+                return
+            why = f"{source.info.name}: the process that decodes it has ended ({self._fate()})"
+            if given and not source.info.live:
+                raise SourceError(why, remedy="Try again with --decode-processes 0.") from None
+            source.watcher.state(StreamState.RECONNECTING if given else StreamState.CONNECTING, why)
+        else:
+            return
+        finally:
+            self._tell_to_stop()
+        if not self._stopped:
+            yield from source
+
+    def stop(self) -> None:
+        """No more frames are wanted; from any thread."""
+        self._stopped = True
+        self._tell_to_stop()
+
+    def close(self) -> None:
+        """Free its memory as far as nobody holds a picture, once the process has ended."""
+        self._connection.close()
+        self._slots.let_go()
+
+    def _tell_to_stop(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended by itself
+            self._send(Stop())
+
+    def _send(self, order: Order) -> None:
+        with self._lock:
+            self._connection.send(order)
+
+    def _received(self, source: Source) -> Iterator[Frame]:
+        while True:
+            message: Message = self._connection.recv()
+            if isinstance(message, Shots):
+                for shot in message.shots:
+                    yield self._frame(shot)
+                _count(message, source.watcher)
+                self._send(Ack(len(message.shots)))
+            elif isinstance(message, End):
+                if message.error is not None:
+                    raise message.error
+                return
+            elif isinstance(message, Refused):
+                raise _RefusedError(message.why)
+            else:
+                self._take(message, source)
+
+    def _take(self, message: Message, source: Source) -> None:
+        """What is no frame."""
+        if isinstance(message, Grow):
+            with self._slots.machine.active():
+                self._send(self._slots.grow(message))
+        elif isinstance(message, LetGo):
+            self._slots.let_go()
+        elif isinstance(message, Look):
+            self._colours = message.colours
+        elif isinstance(message, Known):
+            source.info = message.info
+        elif isinstance(message, Changed):
+            source.watcher.state(message.state, message.error)
+        elif isinstance(message, Decodes):
+            source.watcher.decoder(message.name, message.why)
+        else:
+            assert isinstance(message, Problem)
+            assert isinstance(message.error, SourceError)
+            source.on_problem(message.error)
+
+    def _frame(self, shot: Shot) -> Frame:
+        picture: ImageU8 | DeviceImage
+        if shot.pixels is not None:
+            picture = shot.pixels
+        else:
+            assert self._colours is not None
+            lease = self._slots.lease(shot.slot)
+            picture = PooledImage(lease, shot.size, self._colours, self._slots.machine, self._downloads)
+        return Frame(
+            picture=picture,
+            source_id=shot.source_id,
+            index=shot.number,
+            timestamp_s=shot.timestamp_s,
+            decode_s=shot.decode_s,
+            received_s=shot.received_s,
+        )
+
+
+class _RefusedError(Exception):
+    """The process leaves the source to this one."""
+
+
+def _count(message: Shots, watcher: Watcher) -> None:
+    """What else happened while the frames came."""
+    if message.skipped:
+        watcher.skipped(message.skipped)
+    for _ in range(message.corrupt):
+        watcher.corrupt()
+    for _ in range(message.late):
+        watcher.late()

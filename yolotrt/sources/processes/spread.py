@@ -1,0 +1,88 @@
+"""Which sources are read by other processes, and these processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from yolotrt.sources.base import Source
+from yolotrt.sources.processes.wanted import Wanted
+
+if TYPE_CHECKING:
+    from yolotrt.sources.nvdec import Nvdec
+    from yolotrt.sources.processes.process import Process
+    from yolotrt.sources.processes.remote import Line
+
+_FILES = 2  # that a process reads: a session of NVDEC takes a fifth to a third of Python's lock
+_CAMERAS = 16
+_MOST = 6  # processes by themselves: each takes some 0.4 GB of the GPU's memory and 0.3 GB of the host's
+
+
+def processes_for(files: int, cameras: int, cores: int) -> int:
+    """How many processes decode so many video files and live streams; 0 leaves all to this one.
+
+    Each costs a second at the start and memory, so one stream more than this process decodes at its full speed is the
+    least that they pay for.
+    """
+    wanted = files / _FILES + cameras / _CAMERAS
+    return min(-int(-wanted // 1), max(cores // 2, 1), _MOST) if wanted > 1 else 0
+
+
+class Spread:
+    """Processes that decode. A context manager, which ends them.
+
+    Attributes:
+        lines: for each source the connection that it is read by, None for those that this process reads.
+    """
+
+    def __init__(self, wanted: Sequence[Wanted]) -> None:
+        """Start as many processes as these sources are worth, or as `Decoders.processes` says."""
+        self.lines: list[Line | None] = [None] * len(wanted)
+        self._processes: list[Process] = []
+        by = {n: nvdec for n, each in enumerate(wanted) if (nvdec := _nvdec_of(each.source)) is not None}
+        places, count = list(by), _count([wanted[n].source for n in by])
+        for first in range(count):
+            self._start(wanted, places[first::count], by[places[first]])
+
+    def close(self) -> None:
+        """End the processes. Pictures that somebody holds stay."""
+        for process in self._processes:
+            process.end()
+        for process in self._processes:
+            process.close()
+        self._processes = []
+
+    def _start(self, wanted: Sequence[Wanted], places: Sequence[int], nvdec: Nvdec) -> None:
+        from yolotrt.sources.processes.process import Process
+
+        process = Process([wanted[n] for n in places], nvdec)
+        self._processes.append(process)
+        for n, line in zip(places, process.lines, strict=True):
+            self.lines[n] = line
+
+
+def _nvdec_of(source: Source) -> Nvdec | None:
+    """What decodes a source, if another process can read it."""
+    from yolotrt.sources.decoder_choice import OnNvdec
+
+    by = source.decoders.nvdec
+    if not isinstance(by, OnNvdec) or source.recipe is None:
+        return None
+    return by.nvdec if by.nvdec.machine.can_share else None
+
+
+def _count(sources: Sequence[Source]) -> int:
+    if not sources:
+        return 0
+    asked = sources[0].decoders.processes
+    if asked is not None:
+        return min(asked, len(sources))
+    cameras = sum(source.info.live for source in sources)
+    return processes_for(len(sources) - cameras, cameras, _cores())
+
+
+def _cores() -> int:
+    """Of the CPU, that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
