@@ -134,8 +134,8 @@ def test_a_part_of_the_frames(detector: Detector, tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_among_others(detector: Detector, tmp_path: Path) -> None:
-    whole = write_video(tmp_path / "a.ts", moving_box(60, SIZE))
-    short = cut(write_video(tmp_path / "b.mp4", moving_box(60, SIZE), encoder={"movflags": "faststart"}), 0.6)
+    whole = write_video(tmp_path / "a.mkv", moving_box(60, SIZE))
+    short = cut(write_video(tmp_path / "b.mkv", moving_box(60, SIZE)), 0.6)
     here, wanted = run(detector, [whole, short], processes=0)
     there, got = run(detector, [whole, short], processes=2)
     assert [len(got[n]) for n in "01"] == [len(wanted[n]) for n in "01"]
@@ -205,6 +205,7 @@ def test_as_many_as_pay_by_themselves(plan: Path, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_box(40, SIZE))
     program = f"""
 import sys
+from pathlib import Path
 from yolotrt import Detector
 from yolotrt.pipeline import Pipeline, Stream
 from yolotrt.sources import VideoSource
@@ -218,7 +219,7 @@ def counted(self, *args):
 spread.Spread._start = counted
 with Detector({str(plan)!r}, graphs=True) as detector:
     decoders = detector.decoders()
-    sources = [VideoSource({str(path)!r}) for _ in range(int(sys.argv[1]))]
+    sources = [VideoSource(Path({str(path)!r})) for _ in range(int(sys.argv[1]))]
     for source in sources:
         source.decoders = decoders
     print(Pipeline(detector, [Stream(s, name=str(n)) for n, s in enumerate(sources)]).run().frames, len(counts))

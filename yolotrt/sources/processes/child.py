@@ -66,14 +66,14 @@ def main(control: int) -> None:
     parts = [range(n * set_up.slots, (n + 1) * set_up.slots) for n in range(len(set_up.lines))]
     lines = [_Line(Connection(at), flags) for at in set_up.lines]
     assert len(flags) >= parts[-1].stop
-    threading.Thread(target=_listen, args=(told, lines), name="yolotrt-listen", daemon=True).start()
+    threading.Thread(target=_listen_and_end, args=(told, lines), name="yolotrt-listen", daemon=True).start()
     try:
         nvdec: Nvdec | str = _nvdec(set_up.device)
     except (NvdecError, YolotrtError) as e:
         nvdec = str(e)
     for line in lines:
         threading.Thread(target=line.work, args=(nvdec,), name="yolotrt-reader", daemon=True).start()
-    threading.Event().wait()  # `_listen` ends the process
+    threading.Event().wait()  # the thread that listens ends the process
 
 
 def _nvdec(device: int) -> Nvdec:
@@ -82,8 +82,17 @@ def _nvdec(device: int) -> Nvdec:
         return Nvdec(api=api, machine=gpu(Device.open(device)), limit=0, budget=Budget(0))
 
 
+def _listen_and_end(told: Connection, lines: Sequence[_Line]) -> None:
+    code = 1  # of an error that nobody foresaw: the other side is better off without a process that does not listen
+    try:
+        _listen(told, lines)
+        code = 0
+    finally:
+        os._exit(code)  # whatever the readers wait for; nothing here is worth keeping
+
+
 def _listen(told: Connection, lines: Sequence[_Line]) -> None:
-    """Pass on what the other side says; end the process where it says nothing more."""
+    """Pass on what the other side says, until it says nothing more."""
     with selectors.DefaultSelector() as selector:
         selector.register(told, selectors.EVENT_READ)
         for line in lines:
@@ -91,7 +100,7 @@ def _listen(told: Connection, lines: Sequence[_Line]) -> None:
         while True:
             for key, _ in selector.select():
                 if key.data is None:
-                    os._exit(0)  # nothing here is worth keeping
+                    return
                 try:
                     key.data.hear()
                 except (EOFError, OSError):

@@ -109,7 +109,8 @@ class Line:
                 for shot in message.shots:
                     yield self._frame(shot)
                 _count(message, source.watcher)
-                self._send(Ack(len(message.shots)))
+                if message.shots:
+                    self._send(Ack(len(message.shots)))
             elif isinstance(message, End):
                 if message.error is not None:
                     raise message.error
