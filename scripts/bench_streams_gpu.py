@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
-import itertools
 import json
 import multiprocessing
 import os
@@ -17,39 +16,39 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
 import av
 import numpy as np
-from av.video.stream import VideoStream
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+from simulated_camera import Camera  # noqa: E402
 
 from yolotrt import Detector, assets  # noqa: E402
 from yolotrt.errors import YolotrtError  # noqa: E402
 from yolotrt.pipeline import Pipeline, Stream  # noqa: E402
 from yolotrt.sinks import Sink  # noqa: E402
-from yolotrt.sources import LiveOptions, SourceInfo, VideoSource  # noqa: E402
-from yolotrt.sources.decoders import AvDecoder, DecodeRequest, Decoders, decoder_of  # noqa: E402
-from yolotrt.sources.live import LiveSource, Shot  # noqa: E402
-from yolotrt.sources.pixels import Converter  # noqa: E402
+from yolotrt.sources import VideoSource  # noqa: E402
+from yolotrt.sources.decoders import Decoders  # noqa: E402
+from yolotrt.sources.processes.spread import processes_for  # noqa: E402
 from yolotrt.types import FrameResult  # noqa: E402
 
 WEIGHTS = "yolov8n_demo.pt"
 FPS = 30
 SIZE = (1080, 1920)
+CAMERA = f"keyint={FPS}:bframes=0"
+"""A key frame each second, and pictures in the order in which they are shown."""
 
 
-def write_clip(path: Path, *, size: tuple[int, int] = SIZE, frames: int = 300, b_frames: int = 2) -> Path:
-    """The sample video in H.264 of this size, a key frame each second. Cameras send no B-frames."""
-    own = f"keyint={FPS}:bframes={b_frames}:b-adapt=0"
-    options = {"preset": "veryfast", "crf": "23", "x264-params": own}
+def write_clip(path: Path, *, size: tuple[int, int] = SIZE, frames: int = 300, x264: str = "") -> Path:
+    """The sample video in H.264 of this size, by x264's options or else its defaults, with B-frames."""
+    options = {"preset": "veryfast", "crf": "23", "x264-params": x264}
     with av.open(str(assets.sample_video())) as source, av.open(str(path), "w") as target:
         stream = target.add_stream("libx264", rate=FPS, options=options)
         stream.height, stream.width = size
@@ -83,51 +82,59 @@ def repeated(clip: Path, path: Path, times: int) -> Path:
     return path
 
 
-def side_by_side(paths: Sequence[Path], decode: Callable[[Path, Callable[[], object]], int]) -> float:
-    """Frames per second of all files, a thread each. `decode` makes ready, calls what it is given, counts frames."""
-    counts = [0] * len(paths)
-    barrier = threading.Barrier(len(paths) + 1)
-
-    def work(place: int) -> None:
-        counts[place] = decode(paths[place], barrier.wait)
-
-    threads = [threading.Thread(target=work, args=(place,)) for place in range(len(paths))]
-    for thread in threads:
-        thread.start()
-    barrier.wait()
-    started = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (time.perf_counter() - started)
+def hardware_alone(paths: Sequence[Path], *, seconds: float = 3.0) -> float:
+    """Frames per second of all files by PyNvVideoCodec alone, its demuxer included: by threads of one process, or by as
+    many processes as yolotrt takes, whichever is more.
+    """
+    counts = {1, processes_for(len(paths), 0, len(os.sched_getaffinity(0))) or 1}
+    return max(_hardware(paths, count, seconds) for count in counts)
 
 
-def nvdec_alone(decoders: Decoders, paths: Sequence[Path]) -> float:
-    """Frames per second of all files, decoded as yolotrt does; nobody looks at the pictures."""
+def _hardware(paths: Sequence[Path], processes: int, seconds: float) -> float:
+    context = multiprocessing.get_context("spawn")
+    lines = []
+    for first in range(processes):
+        line, theirs = context.Pipe()
+        context.Process(target=_decode, args=(paths[first::processes], theirs), daemon=True).start()
+        lines.append(line)
 
-    def decode(path: Path, ready: Callable[[], object]) -> int:
-        source, seen = VideoSource(path), itertools.count()
-        source.decoders = decoders
-        ready()
-        with decoders.held():
-            for _ in source.chosen(lambda _: next(seen) < 0):
-                raise AssertionError("no picture is wanted")
-        return next(seen)
+    def frames() -> int:
+        for line in lines:
+            line.send("frames")
+        return sum(int(line.recv()) for line in lines)
 
-    return side_by_side(paths, decode)
+    frames()  # each answers once all its decoders work
+    before, started = frames(), time.perf_counter()
+    time.sleep(seconds)
+    after, spent = frames(), time.perf_counter() - started
+    for line in lines:
+        line.send("end")
+    return (after - before) / spent
 
 
-def hardware_alone(paths: Sequence[Path]) -> float:
-    """Frames per second of all files by PyNvVideoCodec alone, its demuxer included."""
+def _decode(paths: Sequence[Path], line: Connection) -> None:
+    """Decode files over and over, a thread each, until told to end."""
     import PyNvVideoCodec  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-    def decode(path: Path, ready: Callable[[], object]) -> int:
-        demuxer = PyNvVideoCodec.CreateDemuxer(filename=str(path))
-        codec = demuxer.GetNvCodecId()
-        decoder = PyNvVideoCodec.CreateDecoder(gpuid=0, codec=codec, cudacontext=0, cudastream=0, usedevicememory=True)
-        ready()
-        return sum(len(decoder.Decode(packet)) for packet in demuxer)
+    counts = [0] * len(paths)
 
-    return side_by_side(paths, decode)
+    def work(place: int) -> None:
+        while True:
+            demuxer = PyNvVideoCodec.CreateDemuxer(filename=str(paths[place]))
+            codec = demuxer.GetNvCodecId()
+            decoder = PyNvVideoCodec.CreateDecoder(
+                gpuid=0, codec=codec, cudacontext=0, cudastream=0, usedevicememory=True
+            )
+            for packet in demuxer:
+                counts[place] += len(decoder.Decode(packet))
+
+    for place in range(len(paths)):
+        threading.Thread(target=work, args=(place,), daemon=True).start()
+    while min(counts) < FPS:
+        time.sleep(0.01)
+    while line.recv() != "end":
+        line.send(sum(counts))
+    os._exit(0)  # threads of CUDA that still decode would hold up a proper end
 
 
 def ultralytics_rate(plan: Path, clip: Path) -> float:
@@ -180,48 +187,6 @@ def files_to_boxes(detector: Detector, paths: Sequence[Path], decoders: Decoders
         "boxes": statistics.boxes,
         "decoders": sorted({name for status in pipeline.status() for name in status.decoders}),
     }
-
-
-class Camera(LiveSource):
-    """A file over and over, each packet at its time, as a camera sends it."""
-
-    def __init__(self, path: Path, name: str, *, start_s: float = 0.0) -> None:
-        super().__init__(SourceInfo(kind="stream", name=name, live=True), LiveOptions())
-        self._path, self._start_s = path, start_s
-
-    def _shots(self) -> Iterator[Shot]:
-        offset, begin = 0.0, time.monotonic() + self._start_s
-        while not self._stopped.is_set():
-            with av.open(str(self._path)) as container:
-                stream = container.streams.video[0]
-                self._connected((stream.height, stream.width), stream.average_rate)
-                decoder = self.decoders.open(
-                    DecodeRequest(
-                        stream=stream,
-                        on_cpu=partial(_on_cpu, stream),
-                        told=self.watcher.decoder,
-                        name=self.info.name,
-                        container=container.format.name,
-                        at_once=True,
-                    )
-                )
-                with contextlib.closing(decoder):
-                    for packet in container.demux(stream):
-                        if packet.dts is not None:
-                            due = begin + offset + float(packet.dts * packet.time_base)
-                            self._stopped.wait(max(due - time.monotonic(), 0.0))
-                        if self._stopped.is_set():
-                            return
-                        received, started = time.monotonic(), time.perf_counter()
-                        for frame in decoder.decode(packet):
-                            spent = time.perf_counter() - started
-                            seconds = None if frame.time is None else frame.time + offset
-                            yield Shot(received_s=received, camera_s=seconds, decode_s=spent, picture=frame.picture)
-                offset += float((stream.duration or 0) * (stream.time_base or 0))
-
-
-def _on_cpu(stream: VideoStream) -> AvDecoder:
-    return AvDecoder(decoder_of(stream, "SLICE"), Converter(mirrored=False))
 
 
 class Ages(Sink):
@@ -337,7 +302,7 @@ def measure(
     hardware: Callable[[Sequence[Path]], float] = hardware_alone,
 ) -> dict[str, Any]:
     """All figures, for a detector that is open; `clip` is what files hold, `camera` what a camera sends."""
-    decoders = detector.decoders("nvdec")
+    decoders = detector.decoders("nvdec", processes=args.processes)
     record: dict[str, Any] = {"runs_in": str(detector.info), "engine_alone_per_s": round(engine_per_s, 1), "files": {}}
     in_clip = VideoSource(clip).info.frames or 1
     for count in args.files:
@@ -345,13 +310,11 @@ def measure(
         path = repeated(clip, folder / f"{count}.mp4", times)
         paths = [path] * count
         bare = hardware(paths)
-        alone = nvdec_alone(decoders, paths)
         found = files_to_boxes(detector, paths, decoders)
         limit = min(engine_per_s, bare)
         record["files"][str(count)] = {
             **found,
             "nvdec_alone_per_s": round(bare, 1),
-            "decoded_by_yolotrt_per_s": round(alone, 1),
             "share_of_the_limit": round(found["steady_per_s"] / limit, 3),
             "times_the_baseline": round(found["steady_per_s"] / args.baseline, 2) if args.baseline else None,
         }
@@ -419,6 +382,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=12000, help="of all files together")
     parser.add_argument("--least", type=int, default=4, help="clips in each file, so that opening it weighs little")
     parser.add_argument("--clip", type=int, default=300, help="frames that files and cameras repeat")
+    parser.add_argument("--x264", default="", help="how files are encoded, as x264-params: keyint=30:bframes=2")
+    parser.add_argument("--processes", type=int, help="that decode; as many as pay by default")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--cameras", type=int, default=100, help="0 leaves them out")
     parser.add_argument("--seconds", type=float, default=60.0, help="that the cameras are watched")
@@ -440,8 +405,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models = args.models or folder
-        clip = write_clip(folder / "clip.mp4", frames=args.clip)
-        camera = write_clip(folder / "camera.mp4", frames=args.clip, b_frames=0)
+        clip = write_clip(folder / "clip.mp4", frames=args.clip, x264=args.x264)
+        camera = write_clip(folder / "camera.mp4", frames=args.clip, x264=CAMERA)
         sizes = BatchRange(min=1, opt=args.batch, max=args.batch)
         made = export_model(
             assets.folder() / WEIGHTS, precision="fp16", batch=sizes, output=models / f"fp16-{args.batch}"
@@ -460,6 +425,8 @@ def main() -> None:
         "date": f"{dt.datetime.now(tz=dt.timezone.utc):%Y-%m-%d}",
         "size": list(SIZE),
         "batch": args.batch,
+        "x264": args.x264,
+        "processes": args.processes,
         "baseline_per_s": args.baseline,
     }
     sys.stdout.write(json.dumps(record, indent=2) + "\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import http.server
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,7 +27,7 @@ from yolotrt.cuda.device import Device
 from yolotrt.errors import SourceError
 from yolotrt.model_spec import BatchRange
 from yolotrt.pipeline import Pipeline, Stream, StreamOptions
-from yolotrt.sources import VideoSource
+from yolotrt.sources import LiveOptions, NetworkSource, VideoSource
 from yolotrt.sources.device_images import PooledImage
 from yolotrt.types import FrameResult
 
@@ -185,6 +188,66 @@ def test_a_process_that_dies(detector: Detector, tmp_path: Path) -> None:
     assert all(status.accounted for status in pipeline.status())
 
 
+class _Camera(http.server.BaseHTTPRequestHandler):
+    """Sends one file per connection, 25 pictures a second, and hangs up."""
+
+    files: ClassVar[list[Path]] = []
+
+    def do_GET(self) -> None:
+        if not self.files:
+            self.send_error(404)
+            return
+        data = self.files.pop(0).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp2t")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for start in range(0, len(data), len(data) // 60 + 1):
+                self.wfile.write(data[start : start + len(data) // 60 + 1])
+                self.wfile.flush()
+                time.sleep(0.04)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the base class's)
+        pass
+
+
+def test_a_camera_that_comes_back_with_other_pictures(detector: Detector, tmp_path: Path) -> None:
+    sizes = [SIZE, (64, 96), SIZE]
+    _Camera.files = [
+        write_video(tmp_path / f"{n}.ts", moving_box(60, size), encoder={"g": "5", "bf": "0"})
+        for n, size in enumerate(sizes)
+    ]
+    found: list[FrameResult] = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = NetworkSource(
+            f"http://user:secret@127.0.0.1:{server.server_port}/live", options=LiveOptions(retries=9)
+        )
+        source.decoders = detector.decoders("nvdec", processes=1)
+        pipeline = Pipeline(detector, [Stream(source)], on_result=found.append)
+        thread = threading.Thread(target=pipeline.run)
+        thread.start()
+        until = time.monotonic() + 40
+        while {r.frame.size for r in found[-20:]} != {SIZE} or len({r.frame.size for r in found}) < 2:
+            assert time.monotonic() < until, pipeline.status()
+            time.sleep(0.05)
+        asked = time.monotonic()
+        pipeline.stop()
+        thread.join()
+        assert time.monotonic() - asked < 2.5
+        server.shutdown()
+    (status,) = pipeline.status()
+    assert status.accounted
+    assert status.decoders == ("nvdec",)
+    assert status.reconnects == 2
+    assert "secret" not in status.last_error
+    assert source.info.size == SIZE
+    assert all(r.frame.received_s is not None for r in found)
+    ages = [time.monotonic() - (r.frame.received_s or 0) for r in found[-1:]]
+    assert 0 < ages[0] < 60
+    assert all(r.frame.pixels.shape[:2] == r.frame.size for r in found[:3] + found[-3:])
+
+
 def test_left_early(detector: Detector, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_box(3000, SIZE))
     before, started = children(), time.monotonic()
@@ -208,7 +271,7 @@ import sys
 from pathlib import Path
 from yolotrt import Detector
 from yolotrt.pipeline import Pipeline, Stream
-from yolotrt.sources import VideoSource
+from yolotrt.sources import LiveOptions, NetworkSource, VideoSource
 from yolotrt.sources.processes import spread
 spread._cores = lambda: 8
 counts = []

@@ -62,17 +62,16 @@ def test_all_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(tensorrt_graph, "open_graphs", open_graphs)
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", cast("types.ModuleType", nvdec))
     clip = bench.write_clip(tmp_path / "clip.mp4", size=(96, 128), frames=45)
-    camera = bench.write_clip(tmp_path / "camera.mp4", size=(96, 128), frames=45, b_frames=0)
+    camera = bench.write_clip(tmp_path / "camera.mp4", size=(96, 128), frames=45, x264=bench.CAMERA)
     # A short run: two cameras for two seconds.
     options = "--files 1 3 --frames 90 --least 1 --cameras 2 --seconds 2 --warm-up 1 --baseline 100"
     with Detector(plan, graphs=True) as detector:
         args = bench.parsed(options.split())
-        record = bench.measure(detector, 1e6, clip, camera, tmp_path, args)
+        record = bench.measure(detector, 1e6, clip, camera, tmp_path, args, hardware=lambda _: 1000.0)
     assert [found["frames"] for found in record["files"].values()] == [90, 135]
     for found in record["files"].values():
         assert found["decoders"] == ["nvdec"]
         assert found["frames_per_s"] > 0
-        assert found["decoded_by_yolotrt_per_s"] > 0
         assert found["share_of_the_limit"] == pytest.approx(
             found["steady_per_s"] / found["nvdec_alone_per_s"], abs=0.01
         )
