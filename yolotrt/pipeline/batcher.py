@@ -76,6 +76,7 @@ class Batcher:
 
     def __init__(self, inlets: Sequence[Inlet], batch: int) -> None:
         self._inlets = tuple(inlets)
+        self._places = {inlet: place for place, inlet in enumerate(self._inlets)}
         self._batch, self._most = batch, ahead_of(batch)
         self._turn = 0
         self._order: list[Inlet] = []  # the streams of the next batch, as far as their frames are there
@@ -121,12 +122,12 @@ class Batcher:
         """The next batch; waits for one. Empty when all streams are over."""
         with self._lock:
             while not self._cancelled:
-                if all(inlet.exhausted for inlet in self._inlets):
-                    return []
                 taken = self._pick()
                 if taken:
                     self._make_room({item.inlet for item in taken})
                     return taken
+                if all(inlet.exhausted for inlet in self._inlets):
+                    return []
                 self._is_awaited = True
                 self._filled.wait()
                 self._is_awaited = False
@@ -181,18 +182,26 @@ class Batcher:
         """Whatever is there, without waiting for more: a frame of each stream in turn, the longest unserved first."""
         now = time.monotonic()
         picked: list[Taken] = []
-        count = len(self._inlets)
-        start = self._turn
-        for step in range(count * self._batch):
-            position = (start + step) % count
-            inlet = self._inlets[position]
-            self._drop_stale(inlet, now)
-            if inlet.waiting and inlet.has_room():
-                picked.append(self._taken(inlet))
-                self._turn = (position + 1) % count
-                if len(picked) == self._batch:
-                    break
+        # A hundred cameras are looked at once per batch, and those that have nothing not again.
+        ready = [inlet for inlet in (*self._inlets[self._turn :], *self._inlets[: self._turn]) if inlet.waiting]
+        while ready:
+            left = []
+            for inlet in ready:
+                self._drop_stale(inlet, now)
+                if inlet.waiting and inlet.has_room():
+                    picked.append(self._taken(inlet))
+                    if len(picked) == self._batch:
+                        self._turn = self._after(inlet)
+                        return picked
+                    left.append(inlet)
+            ready = left
+        if picked:
+            self._turn = self._after(picked[-1].inlet)
         return picked
+
+    def _after(self, inlet: Inlet) -> int:
+        """The place of the one behind it."""
+        return (self._places[inlet] + 1) % len(self._inlets)
 
     def _is_whole(self) -> bool:
         """Whether a full batch is there, every stream in its turn whoever is faster, so that two runs give the same.

@@ -12,6 +12,7 @@ from yolotrt.errors import SourceError
 from yolotrt.sources.base import Source, StreamState, Watcher
 from yolotrt.sources.device_images import Colours, Downloads, PooledImage
 from yolotrt.sources.processes.messages import (
+    WINDOW,
     Ack,
     Begin,
     Changed,
@@ -33,6 +34,8 @@ from yolotrt.sources.processes.slots import Slots
 from yolotrt.types import DeviceImage, Frame, ImageU8
 
 _logger = logging.getLogger(__name__)
+
+_OFTEN = WINDOW // 4  # frames that one `Ack` is for
 
 
 class Line:
@@ -103,14 +106,17 @@ class Line:
             self._connection.send(order)
 
     def _received(self, source: Source) -> Iterator[Frame]:
+        taken = 0
         while True:
             message: Message = self._connection.recv()
             if isinstance(message, Shots):
                 for shot in message.shots:
                     yield self._frame(shot)
                 _count(message, source.watcher)
-                if message.shots:
-                    self._send(Ack(len(message.shots)))
+                taken += len(message.shots)
+                if taken >= _OFTEN:
+                    self._send(Ack(taken))
+                    taken = 0
             elif isinstance(message, End):
                 if message.error is not None:
                     raise message.error
