@@ -204,7 +204,7 @@ def test_simulated_cameras(bench: GpuBench, detector: Detector, tmp_path: Path) 
     assert spec.loader is not None
     script: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    clip = script.write_clip(tmp_path / "clip.mp4", size=(360, 640), frames=90, b_frames=0)
+    clip = script.write_clip(tmp_path / "clip.mp4", size=(360, 640), frames=90, x264=script.CAMERA)
     found = script.cameras(detector, clip, 4, detector.decoders("nvdec"), seconds=4, warm_up_s=3)
     assert found["decoders"] == ["nvdec"]
     assert found["failed"] == found["corrupt"] == 0

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from yolotrt.cuda.driver import check, driver, translated
 from yolotrt.errors import CudaError, MissingExtraError
+
+_LONGEST_NAME = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,29 +49,25 @@ class Device:
                 if count
                 else "Check nvidia-smi and CUDA_VISIBLE_DEVICES, or run the ONNX file with --device cpu.",
             )
-        from cuda.core import Device as CoreDevice
-
-        with translated(f"GPU {index} cannot be opened"):
-            gpu = CoreDevice(index)
-            capability = gpu.compute_capability
-            handle = check(api.cuDeviceGet(index), f"GPU {index} cannot be opened")
-            memory = check(api.cuDeviceTotalMem(handle), f"the memory of GPU {index} cannot be read")
+        what = f"GPU {index} cannot be opened"
+        with translated(what):
+            gpu = check(api.cuDeviceGet(index), what)
+            attribute = api.CUdevice_attribute
+            major = check(api.cuDeviceGetAttribute(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, gpu), what)
+            minor = check(api.cuDeviceGetAttribute(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, gpu), what)
             return cls(
                 index=index,
-                name=str(gpu.name),
-                compute_capability=f"{capability.major}.{capability.minor}",
-                memory_bytes=int(memory),
+                name=check(api.cuDeviceGetName(_LONGEST_NAME, gpu), what).split(b"\0")[0].decode("utf-8", "replace"),
+                compute_capability=f"{major}.{minor}",
+                memory_bytes=int(check(api.cuDeviceTotalMem(gpu), what)),
             )
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Make this GPU the calling thread's current one; whichever context was current before is put back."""
-        from cuda.core import Device as CoreDevice
-
         api = driver()
         before = check(api.cuCtxGetCurrent(), "the current CUDA context cannot be read")
-        with translated(f"GPU {self.index} cannot be used"):
-            CoreDevice(self.index).set_current()
+        check(api.cuCtxSetCurrent(_primary_context(self.index)), f"GPU {self.index} cannot be used")
         try:
             yield
         finally:
@@ -75,6 +75,14 @@ class Device:
 
     def __str__(self) -> str:
         return f"cuda:{self.index} ({self.name})"
+
+
+@functools.cache
+def _primary_context(index: int) -> Any:
+    """The context that all libraries share on a GPU; kept until the process ends."""
+    api, what = driver(), f"GPU {index} cannot be used"
+    with translated(what):
+        return check(api.cuDevicePrimaryCtxRetain(check(api.cuDeviceGet(index), what)), what)
 
 
 def device_count() -> int:

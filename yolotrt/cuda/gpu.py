@@ -21,7 +21,6 @@ from yolotrt.cuda.device import Device
 from yolotrt.cuda.driver import check, driver, driver_version, translated
 from yolotrt.cuda.kernel_source import KernelSource
 from yolotrt.cuda.machine import DeviceArray, Dim, GpuHandle, Kernel, Memory, Queue, Recording
-from yolotrt.cuda.stream import Stream
 from yolotrt.errors import CudaError, SourceError
 
 _NAME = 64  # bytes of a CUipcMemHandle, whose only field has a name in some versions of cuda.bindings
@@ -69,7 +68,7 @@ class Gpu:
 
     def allocate(self, size: int) -> GpuMemory:
         with self._active():  # made sure of even where a thread is held: memory elsewhere would crash the kernels
-            return GpuMemory(size, self.device.index)
+            return GpuMemory(size)
 
     @property
     def can_share(self) -> bool:
@@ -87,7 +86,7 @@ class Gpu:
         return HostMemory(size)
 
     def queue(self) -> GpuQueue:
-        return GpuQueue(self.device.index)
+        return GpuQueue()
 
     def kernel(self, source: KernelSource, name: str) -> GpuKernel:
         api = driver()
@@ -183,7 +182,7 @@ class _Active:
 class GpuMemory:
     """Memory of the GPU, zeroed."""
 
-    def __init__(self, size: int, index: int) -> None:
+    def __init__(self, size: int) -> None:
         api = driver()
         what = f"{size / 2**20:.1f} MiB of GPU memory cannot be allocated"
         self.size = size
@@ -191,10 +190,10 @@ class GpuMemory:
         self.address = int(self._pointer)
         try:
             # In a stream of its own: the default one would wait for the work of others, or they for it.
-            stream = Stream(index)
-            check(api.cuMemsetD8Async(self._pointer, 0, size, stream.handle), what)
-            stream.synchronize()
-            stream.close()
+            queue = GpuQueue()
+            check(api.cuMemsetD8Async(self._pointer, 0, size, queue.handle), what)
+            queue.wait()
+            queue.close()
         except BaseException:
             self.close()
             raise
@@ -257,12 +256,13 @@ class Graph:
 
 
 class GpuQueue:
-    """A CUDA stream."""
+    """A CUDA stream of the current GPU. Not one of cuda.core, which takes as long to import as a plan to load."""
 
-    def __init__(self, index: int) -> None:
-        self._stream = Stream(index)
-        self.handle = self._stream.handle
+    def __init__(self) -> None:
         api = driver()
+        flags = int(api.CUstream_flags.CU_STREAM_NON_BLOCKING)
+        self._stream = check(api.cuStreamCreate(flags), "a CUDA stream cannot be made")
+        self.handle = int(self._stream)
         self._blocks = api.CUDA_MEMCPY2D()  # filled in for each copy: to make one costs more than the copy
         self._blocks.srcMemoryType = self._blocks.dstMemoryType = api.CUmemorytype.CU_MEMORYTYPE_UNIFIED
 
@@ -304,13 +304,12 @@ class GpuQueue:
         check(driver().cuGraphLaunch(recording.executable, self.handle), "a CUDA graph cannot be launched")
 
     def wait(self) -> None:
-        # Not through cuda.core: this is on the way of every picture.
         check(driver().cuStreamSynchronize(self.handle), "work on the GPU failed")
 
     def close(self) -> None:
         with contextlib.suppress(CudaError):
-            self._stream.synchronize()
-        self._stream.close()
+            self.wait()
+        check(driver().cuStreamDestroy(self._stream), "a CUDA stream cannot be closed")
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
