@@ -7,7 +7,7 @@ it costs no more, and at the first batch, to see that the boxes of some anchors 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotrt.backends.box_branch import SIDES, BoxBranch
+from yolotrt.backends.box_patches import Patches
 from yolotrt.backends.openvino_patches import PatchRequest
 from yolotrt.decode.raw import least_logit
 
@@ -26,7 +27,9 @@ Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]
 
-_EFFORT = 4.0  # a multiplication for some anchors alone takes so many times as long as one for all of them
+# Measured with a YOLOv8n on two cores: a multiplication for some anchors alone takes two to three times as long as one
+# for all of them, and before the first of them is done the time of so many of these is gone.
+_EFFORT, _START = 3, 80_000_000
 _TRIED = 16  # anchors of each level, besides those at the rim
 _BOX_PX, _VALUE = 0.02, 1e-3  # rounding of single precision is a tenth of these
 
@@ -69,13 +72,21 @@ class CpuHead:
             joined=joined,
         )
 
-    def pays(self, cells: Sequence[Int64Array], features: Sequence[Float32Array]) -> bool:
-        """Whether the boxes of these cells alone are surely cheaper than those of all."""
-        # Each box needs about three cells of the first convolution for itself, where boxes lie in groups.
-        alone = sum(len(c) * (3 * r + g) for c, r, g in zip(cells, self.reads, self.gives, strict=True))
-        cells_of = [math.prod(f.shape[:3]) for f in features]
-        whole = sum(n * (r + g) for n, r, g in zip(cells_of, self.reads, self.gives, strict=True))
-        return alone * _EFFORT < whole
+    def pays(self, features: Sequence[Float32Array], reads: Iterable[int], boxes: Iterable[int]) -> bool:
+        """Whether some boxes alone are cheaper than all.
+
+        Args:
+            features: of each level.
+            reads: of each level, how many cells of the first convolution the boxes need.
+            boxes: of each level, how many.
+        """
+        alone = self._multiplications(reads, boxes)
+        cells = [math.prod(feature.shape[:3]) for feature in features]
+        return _START + _EFFORT * alone < self._multiplications(cells, cells)
+
+    def _multiplications(self, reads: Iterable[int], boxes: Iterable[int]) -> int:
+        every = zip(reads, self.reads, boxes, self.gives, strict=True)
+        return sum(m * first + n * others for m, first, n, others in every)
 
 
 class HeadRequest:
@@ -95,7 +106,7 @@ class HeadRequest:
         patches: openvino.InferRequest,
     ) -> None:
         self._head, self._trunk, self._boxes = head, trunk, boxes
-        self._patches = PatchRequest(request=patches)
+        self._request = PatchRequest(request=patches)
         self._tried, self._trusted = False, True
 
     def run(self, images: Mapping[str, Array], above: float) -> dict[str, Array]:
@@ -112,12 +123,13 @@ class HeadRequest:
         scores = [found[name] for name in self._head.scores]
         result = self._anchor_free(scores[0], features) if self._head.joined else self._raw(scores, features)
         cells = self._above(result.scores, above) if self._trusted and math.isfinite(above) else None
-        if cells is None or not self._tried or not self._head.pays(cells, features):
+        patches = None if cells is None else self._patches_of(cells, features)
+        if cells is None or patches is None or not self._tried:
             self._fill(result, features)
-            if cells is not None and not self._tried:
+            if patches is not None:
                 self._try(result, features)
         elif any(map(len, cells)):
-            for level, chosen, rows in zip(result.boxes, cells, self._some(features, cells), strict=True):
+            for level, chosen, rows in zip(result.boxes, cells, self._some(features, cells, patches), strict=True):
                 level[np.divmod(chosen, level.shape[1])] = rows
         return result.arrays
 
@@ -151,6 +163,14 @@ class HeadRequest:
         least = np.float32(above) if self._head.joined else least_logit(above)
         return [(level.max(axis=1).ravel() > least).nonzero()[0] for level in scores]
 
+    def _patches_of(self, cells: Sequence[Int64Array], features: Sequence[Float32Array]) -> list[Patches] | None:
+        """What the boxes of some anchors follow from; None where all boxes together are cheaper."""
+        counts = [len(chosen) for chosen in cells]
+        if not self._head.pays(features, counts, counts):  # there are at least as many to read
+            return None
+        found = [Patches.around(chosen, f.shape[:3]) for chosen, f in zip(cells, features, strict=True)]
+        return found if self._head.pays(features, [len(each.reads) for each in found], counts) else None
+
     def _fill(self, result: _Result, features: Sequence[Float32Array]) -> None:
         """The boxes of all anchors."""
         given = dict(zip(self._head.features, features, strict=True))
@@ -158,9 +178,11 @@ class HeadRequest:
         for target, name in zip(result.filled, self._head.outputs, strict=True):
             np.copyto(target, found[name])
 
-    def _some(self, features: Sequence[Float32Array], cells: Sequence[Int64Array]) -> list[Float32Array]:
+    def _some(
+        self, features: Sequence[Float32Array], cells: Sequence[Int64Array], patches: Sequence[Patches]
+    ) -> list[Float32Array]:
         """The boxes of some anchors of each level, one row each."""
-        found = self._patches.run(features, cells)
+        found = self._request.run(features, patches)
         if not self._head.joined:
             return found
         height = self._trunk.input_tensors[0].shape[1]
@@ -177,8 +199,9 @@ class HeadRequest:
         if not all(np.isfinite(boxes).all() for boxes in result.filled):
             return  # a picture that tells nothing; the next one may
         cells = [_tried(*feature.shape[:3]) for feature in features]
+        patches = [Patches.around(chosen, f.shape[:3]) for chosen, f in zip(cells, features, strict=True)]
         self._tried = True
-        for level, chosen, rows in zip(result.boxes, cells, self._some(features, cells), strict=True):
+        for level, chosen, rows in zip(result.boxes, cells, self._some(features, cells, patches), strict=True):
             whole = level[np.divmod(chosen, level.shape[1])]
             allowed = _BOX_PX if self._head.joined else _VALUE * np.maximum(1, np.abs(whole))
             self._trusted &= bool((np.abs(rows - whole) < allowed).all())

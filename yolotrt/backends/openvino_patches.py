@@ -118,28 +118,28 @@ class PatchRequest:
 
     request: openvino.InferRequest = field(repr=False)
 
-    def run(self, features: Sequence[Float32Array], cells: Sequence[Int64Array]) -> list[Float32Array]:
-        """What the graph gives for some cells of each level.
+    def run(self, features: Sequence[Float32Array], patches: Sequence[Patches]) -> list[Float32Array]:
+        """What the graph gives for some boxes of each level.
 
         Args:
             features: of each level, `[N, h, w, C]`.
-            cells: of each level, rows of `[N * h * w]`.
+            patches: of each level, what its boxes follow from.
 
         Returns:
-            Of each level, one row per cell; valid until the next call.
+            Of each level, one row per box; valid until the next call.
 
         Raises RuntimeError: OpenVINO failed.
         """
         given: dict[str, npt.NDArray[Any]] = {}
-        starts = [0]
-        for i, (feature, chosen) in enumerate(zip(features, cells, strict=True)):
-            patches = Patches.around(chosen, feature.shape[:3])
-            first, boxes = few(len(patches.reads), _FEWEST_FIRST), few(len(chosen), _FEWEST_BOXES)
-            given[f"rows{i}"] = patches.rows(feature.reshape(-1, feature.shape[3]), first)
-            given[f"near{i}"] = patches.neighbours(boxes, first)
-            starts.append(starts[-1] + boxes)
+        places, start = [], 0
+        for i, (feature, patch) in enumerate(zip(features, patches, strict=True)):
+            first, boxes = few(len(patch.reads), _FEWEST_FIRST), few(len(patch.near), _FEWEST_BOXES)
+            given[f"rows{i}"] = patch.rows(feature.reshape(-1, feature.shape[3]), first)
+            given[f"near{i}"] = patch.neighbours(boxes, first)
+            places.append(slice(start, start + len(patch.near)))
+            start += boxes
         found = self.request.infer(given, share_inputs=True, share_outputs=True)[0]
-        return [found[start : start + len(chosen)] for start, chosen in zip(starts, cells, strict=False)]
+        return [found[place] for place in places]
 
 
 def few(count: int, fewest: int) -> int:
