@@ -160,8 +160,11 @@ class _Graph:
         return values if len(values) == len(names) and kinds == {onnx.TensorProto.FLOAT} else None
 
     def array(self, name: str) -> npt.NDArray[Any] | None:
+        """A constant; None where a tensor is computed. Of equal ones an exporter keeps one, under an Identity each."""
         from onnx import numpy_helper
 
+        while (node := self.maker.get(name)) is not None and node.op_type == "Identity":
+            name = node.input[0]
         found = self.constants.get(name)
         return None if found is None else numpy_helper.to_array(found)
 

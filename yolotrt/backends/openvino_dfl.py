@@ -22,9 +22,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import onnx
 
-LARGEST_EXPONENT = 80.0
-"""What `exp` is given at most, and at least the negative of."""
-
+_LARGEST_EXPONENT = 80.0
 _SIDES = 4
 _MIN_OPSET = 13  # the first whose Softmax is over one axis, and whose Split takes its sizes as an input
 
@@ -47,13 +45,6 @@ def fold_dfl(model: onnx.ModelProto) -> onnx.ModelProto:
     for distribution in found:
         _replace(changed.graph, distribution)
     return changed if found else model
-
-
-def sums_of_bins(bins: int) -> npt.NDArray[np.float32]:
-    """`[4 * bins, 8]`: a column for each side's weighted sum, then one for each side's plain sum."""
-    sides = np.kron(np.eye(_SIDES), np.ones((bins, 1)))
-    sums = np.concatenate([sides * np.tile(np.arange(bins), _SIDES)[:, None], sides], axis=1)
-    return sums.astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +147,14 @@ def _replace(graph: onnx.GraphProto, distribution: _Distribution) -> None:
     from onnx import helper, numpy_helper
 
     base, bins = f"{distribution.result}_rows", distribution.bins
+    # A column for each side's weighted sum, then one for each side's plain sum.
+    sides = np.kron(np.eye(_SIDES), np.ones((bins, 1)))
+    sums = np.concatenate([sides * np.tile(np.arange(bins), _SIDES)[:, None], sides], axis=1)
     constants: dict[str, npt.NDArray[Any]] = {
         "shape": np.array([0, -1, _SIDES * bins], np.int64),
-        "low": np.array(-LARGEST_EXPONENT, np.float32),
-        "high": np.array(LARGEST_EXPONENT, np.float32),
-        "sums": sums_of_bins(bins),
+        "low": np.array(-_LARGEST_EXPONENT, np.float32),
+        "high": np.array(_LARGEST_EXPONENT, np.float32),
+        "sums": sums.astype(np.float32),
         "halves": np.array([_SIDES, _SIDES], np.int64),
     }
     graph.initializer.extend(numpy_helper.from_array(v, f"{base}_{k}") for k, v in constants.items())

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from yolotrt.backends.box_branch import SIDES, BoxBranch, BranchLevel, Kernel
 from yolotrt.backends.box_patches import Patches
-from yolotrt.backends.openvino_dfl import LARGEST_EXPONENT, sums_of_bins
 
 if TYPE_CHECKING:
     import onnx
@@ -98,17 +97,16 @@ def _product(
 
 
 def _mean(bins: int, constants: dict[str, npt.NDArray[Any]]) -> list[onnx.NodeProto]:
-    """DFL, as `fold_dfl` computes it."""
+    """DFL: the mean of each side's bins, weighted by their softmax."""
     from onnx import helper
 
-    constants["low"], constants["high"] = (np.array(v, np.float32) for v in (-LARGEST_EXPONENT, LARGEST_EXPONENT))
-    constants["sums"], constants["halves"] = sums_of_bins(bins), np.array([SIDES, SIDES], np.int64)
+    constants["each_side"], constants["sides"] = np.array([-1, bins], np.int64), np.array([-1, SIDES], np.int64)
+    constants["bins"] = np.arange(bins, dtype=np.float32)[:, None]
     return [
-        helper.make_node("Clip", ["values", "low", "high"], ["clipped"]),
-        helper.make_node("Exp", ["clipped"], ["exp"]),
-        helper.make_node("MatMul", ["exp", "sums"], ["summed"]),
-        helper.make_node("Split", ["summed", "halves"], ["means", "totals"], axis=1),
-        helper.make_node("Div", ["means", "totals"], ["distances"]),
+        helper.make_node("Reshape", ["values", "each_side"], ["values_of_sides"]),
+        helper.make_node("Softmax", ["values_of_sides"], ["weights"], axis=1),
+        helper.make_node("MatMul", ["weights", "bins"], ["means"]),
+        helper.make_node("Reshape", ["means", "sides"], ["distances"]),
     ]
 
 
