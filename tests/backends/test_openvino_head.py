@@ -163,6 +163,26 @@ def swapped(model: onnx.ModelProto) -> None:
     node.input[:] = list(reversed(node.input))
 
 
+def another_level(model: onnx.ModelProto) -> None:
+    """Let the last level have a branch of another form, and follow from the level before."""
+    nodes = {node.output[0]: node for node in model.graph.node}
+    nodes["box_conv_32_0_gate"].op_type = "Tanh"
+    nodes["cell_32"].input[0] = "cell_16"
+    for attribute in nodes["cell_32"].attribute:
+        attribute.ints[:] = [2, 2]
+
+
+@pytest.mark.usefixtures("always")
+def test_boxes_from_elsewhere(tmp_path: Path, counted: list[int]) -> None:
+    with backend_of(saved(tmp_path / "m.onnx", FIXED, change=another_level)) as backend:
+        assert backend._graph.head is not None
+        batch = noise(backend, 1)
+        every = outputs(backend, batch)
+        for _ in range(2):
+            np.testing.assert_array_equal(outputs(backend, batch, 0.0), every)
+    assert not counted
+
+
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("change", [wider, swapped])
 def test_a_head_with_other_arithmetic(

@@ -138,8 +138,9 @@ class HeadRequest:
         output = np.empty((images, SIDES + classes, anchors), np.float32)
         boxes, output[:, SIDES:] = output[:, :SIDES], scores
         boxes[:] = 0
-        places = pairwise(np.cumsum([0, *(f.shape[1] * f.shape[2] for f in features)]))
-        levels = [slice(*pair) for pair in places]
+        places = [0, *np.cumsum([f.shape[1] * f.shape[2] for f in features]).tolist()]
+        self._trusted &= places[-1] == anchors  # else there are boxes that come from elsewhere
+        levels = [slice(*pair) for pair in pairwise(places)]
         return _Result(
             arrays={self._head.joined: output},
             scores=[output[:, SIDES:, level] for level in levels],
