@@ -18,7 +18,7 @@ from tests.support.tiny_models import BLUE, CELL, GREEN, RED, tiny_yolo
 from yolotrt import Detections, Detector
 from yolotrt.backends import BackendName
 from yolotrt.errors import BackendError, ModelError, NonFiniteOutputError, SourceError, UsageError
-from yolotrt.types import Frame, ImageU8
+from yolotrt.types import Batch, Frame, ImageU8, RawOutputs
 
 
 def picture(*cells: tuple[int, int, tuple[int, int, int]], size: int = 64) -> ImageU8:
@@ -48,6 +48,22 @@ def test_boxes_are_in_source_pixels(detector: Detector) -> None:
     small = picture((1, 1, GREEN))
     large = small.repeat(10, axis=0).repeat(10, axis=1)
     np.testing.assert_allclose(detector(large).xyxy, detector(small).xyxy * 10, rtol=1e-4)
+
+
+def test_the_back_end_learns_the_lowest_threshold(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all pictures of a batch: nobody looks at boxes below it, and a back-end may leave them out."""
+    asked: list[float] = []
+    infer = detector.backend.infer
+
+    def asking(batch: Batch) -> RawOutputs:
+        asked.append(batch.above)
+        return infer(batch)
+
+    monkeypatch.setattr(detector.backend, "infer", asking)
+    own = [None, detector.options_with(conf=0.1, classes="red"), detector.options_with(conf=0.6)]
+    detector.detect_frames([Frame(picture=picture(), source_id="", index=i, options=o) for i, o in enumerate(own)])
+    detector(picture())
+    assert asked == [0.1, 0.25]
 
 
 def test_lists_and_paths(detector: Detector, tmp_path: Path) -> None:

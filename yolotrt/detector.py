@@ -365,12 +365,14 @@ class Detector:
 
     def _run(self, frames: Sequence[Frame], infer: Infer) -> list[FrameResult]:
         started = time.perf_counter()
+        options = [frame.options or self.options for frame in frames]
         batch = self._letterboxer()([f.pixels for f in frames])
         padded = _pad_batch(batch, self.spec.batch.min)
+        padded = dataclasses.replace(padded, above=min(each.conf for each in options))
         prepared = time.perf_counter()
         outputs = infer(padded)
         inferred = time.perf_counter()
-        found = decode(outputs, batch.geometries, [frame.options or self.options for frame in frames])
+        found = decode(outputs, batch.geometries, options)
         decoded = time.perf_counter()
         share = 1 / len(frames)
         return [

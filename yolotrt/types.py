@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -93,10 +94,13 @@ class Batch:
     Attributes:
         images: `[N, 3, H, W]`, RGB in 0..1, in the model's input dtype. In memory the planes or the channels come last.
         geometries: one per image, in order: maps boxes back to its source picture.
+        above: 0..1; nobody looks at the boxes of anchors whose best class score is not above this. A back-end may spare
+            itself the work, and leave zeros in their place. By default all are wanted.
     """
 
     images: npt.NDArray[Any] = field(repr=False)
     geometries: tuple[LetterboxGeometry, ...]
+    above: float = -math.inf
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3:

@@ -5,19 +5,22 @@ A new back-end is one more row in `CPU_BACKENDS`; the TensorRT family runs the s
 
 from __future__ import annotations
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 import pytest
 
-from tests.support.tiny_heads import TinyHead, save_raw
+from tests.support.tiny_heads import TinyHead, save_raw, tiny_head
 from tests.support.tiny_models import BLUE, GREEN, RED, tiny_yolo
 from tests.support.tiny_quantized import tiny_quantized
 from yolotrt.backends import Backend
 from yolotrt.backends.onnx_runtime import OnnxRuntimeBackend
 from yolotrt.backends.openvino_ import OpenVinoBackend
+from yolotrt.decode.raw import as_anchor_free
 from yolotrt.errors import BackendError
 from yolotrt.model_spec import ModelSpec, Precision
 from yolotrt.model_spec_infer import read_onnx_spec
@@ -108,6 +111,27 @@ def test_raw_heads(open_backend: Opener, tmp_path: Path, head: TinyHead) -> None
             for name, array in found.items():
                 np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-4)
                 np.add(array, 1, out=array)  # writable
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["whole", "raw"])
+def test_boxes_that_nobody_wants(open_backend: Opener, tmp_path: Path, raw: bool) -> None:
+    """They may be anything finite; nothing else changes with the threshold, at whichever call."""
+    head, path = TinyHead(branch=5, batch=3), tmp_path / "m.onnx"
+    if raw:
+        save_raw(head, path)
+    else:
+        onnx.save(tiny_head(head), path)
+    with open_backend(path) as backend:
+        batch = pictures(backend.spec, 3)
+        every = as_anchor_free(backend.infer(batch)).first
+        best = every[:, 4:].max(axis=1)
+        for own in (backend, *backend.side_by_side()):
+            for above in (0.0, 0.5, float(np.median(best)) + 1e-6, 1.0, 0.5):
+                found = as_anchor_free(own.infer(dataclasses.replace(batch, above=above))).first
+                np.testing.assert_allclose(found[:, 4:], every[:, 4:], rtol=1e-5, atol=1e-5)
+                assert np.isfinite(found).all()
+                for i, wanted in enumerate(best > above):
+                    np.testing.assert_allclose(found[i, :4, wanted], every[i, :4, wanted], rtol=1e-4, atol=1e-3)
 
 
 def test_results_belong_to_the_caller(open_backend: Opener, tmp_path: Path) -> None:

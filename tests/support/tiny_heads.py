@@ -29,6 +29,7 @@ class TinyHead:
         joined: boxes and scores of a level are joined and split again, as exporters before 2025 do.
         half: everything behind the input is FP16.
         scores_first: the convolutions of the scores come before those of the boxes.
+        branch: channels of two more convolutions before those of the boxes, each with SiLU behind it; 0 for none.
         seed: of the weights.
     """
 
@@ -41,6 +42,7 @@ class TinyHead:
     joined: bool = False
     half: bool = False
     scores_first: bool = False
+    branch: int = 0
     seed: int = 0
 
     @property
@@ -72,6 +74,11 @@ def tiny_head(head: TinyHead) -> onnx.ModelProto:
         pair = {"box": 4 * head.reg_max, "class": head.nc}
         for what in sorted(pair, reverse=head.scores_first):
             name = f"{what}_conv_{stride}"
+            if what == "box" and head.branch:
+                more, values = _branch(head, rng, cell, name)
+                nodes += more
+                constants += values
+                continue
             weights = rng.normal(0, 4, (pair[what], 3, 1, 1)).astype(np.float16 if head.half else np.float32)
             constants.append(numpy_helper.from_array(weights, f"{name}_w"))
             nodes.append(helper.make_node("Conv", [cell, f"{name}_w"], [name]))
@@ -93,6 +100,26 @@ def tiny_head(head: TinyHead) -> onnx.ModelProto:
     helper.set_model_props(model, entries)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _branch(
+    head: TinyHead, rng: np.random.Generator, cell: str, name: str
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """What Ultralytics' heads work out boxes with: 3x3 convolution, SiLU, 3x3 convolution, SiLU, 1x1 convolution."""
+    dtype = np.float16 if head.half else np.float32
+    sizes = [(3, head.branch, 3), (head.branch, head.branch, 3), (head.branch, 4 * head.reg_max, 1)]
+    nodes, values = [], []
+    source = cell
+    for i, (before, after, side) in enumerate(sizes):
+        made = name if i == 2 else f"{name}_{i}"
+        for what, shape in (("w", (after, before, side, side)), ("b", (after,))):
+            values.append(numpy_helper.from_array(rng.normal(0, 0.7, shape).astype(dtype), f"{made}_{what}"))
+        nodes.append(helper.make_node("Conv", [source, f"{made}_w", f"{made}_b"], [made], pads=[side // 2] * 4))
+        if i < 2:
+            nodes.append(helper.make_node("Sigmoid", [made], [f"{made}_gate"]))
+            nodes.append(helper.make_node("Mul", [made, f"{made}_gate"], [f"{made}_silu"]))
+            source = f"{made}_silu"
+    return nodes, values
 
 
 def tail_alone(head: TinyHead) -> onnx.ModelProto:

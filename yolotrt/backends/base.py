@@ -69,7 +69,8 @@ class Backend(abc.ABC):
             batch: images in `spec.input.dtype`; N within `spec.batch`, H and W as the model takes them.
 
         Returns:
-            Arrays that belong to the caller: a later call does not change them.
+            Arrays that belong to the caller: a later call does not change them. Boxes that the batch has no use for,
+            see `Batch.above`, may be zero.
 
         Raises:
             BackendError: a batch that the model does not take, or a failure of the library.

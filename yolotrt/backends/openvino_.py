@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from yolotrt.backends.base import Backend, BackendInfo, cpu_precision
-from yolotrt.backends.openvino_graph import CpuGraph, given, read_graph, taken
+from yolotrt.backends.openvino_graph import Array, CpuGraph, given, read_graph, taken
+from yolotrt.backends.openvino_head import HeadRequest
 from yolotrt.backends.openvino_import import import_openvino, openvino_core
 from yolotrt.errors import BackendError
 from yolotrt.model_spec import ModelSpec
@@ -15,6 +16,31 @@ from yolotrt.types import Batch, RawOutputs
 
 if TYPE_CHECKING:
     import openvino
+
+
+class Request(Protocol):
+    """Runs the graph, for one thread at a time."""
+
+    def run(self, images: Mapping[str, Array], above: float) -> Mapping[str, Array]:
+        """The outputs by their names, which belong to the caller; see `HeadRequest.run`. Raises RuntimeError."""
+
+
+class _Whole:
+    """Runs a graph that is not cut.
+
+    Args:
+        request: of it.
+        names: of its outputs.
+        turned: those whose channels come last in what OpenVINO gives.
+    """
+
+    def __init__(self, request: openvino.InferRequest, names: Sequence[str], turned: Collection[str]) -> None:
+        self._request, self._names, self._turned = request, names, turned
+
+    def run(self, images: Mapping[str, Array], _above: float) -> Mapping[str, Array]:
+        # Inputs are read in place; outputs are copied, since the request overwrites its own.
+        found = self._request.infer(images, share_inputs=True, share_outputs=False)
+        return {name: given(found[name]) if name in self._turned else found[name] for name in self._names}
 
 
 class OpenVinoBackend(Backend):
@@ -36,10 +62,10 @@ class OpenVinoBackend(Backend):
         self._path, self._threads = path, threads
         self._core = openvino_core(needed_for="The back-end openvino")
         try:
-            self._graph = read_graph(self._core, path, raw=spec.raw)
+            self._graph = read_graph(self._core, path, raw=spec.raw, cut=spec)
         except RuntimeError as e:
             raise self._cannot_load(e) from e
-        compiled = self._compile("LATENCY")
+        compiled = self._compile(self._graph.model, "LATENCY")
         super().__init__(
             spec,
             BackendInfo(
@@ -52,12 +78,7 @@ class OpenVinoBackend(Backend):
             ),
         )
         self._streams: tuple[_Stream, ...] = ()
-        self._request = compiled.create_infer_request()
-
-    @property
-    def turned(self) -> Collection[str]:
-        """Outputs whose channels come last in what OpenVINO gives."""
-        return self._graph.turned
+        self._request = self._requests(compiled, "LATENCY", 1)[0]
 
     def _side_by_side(self) -> tuple[Backend, ...]:
         """One back-end per stream of OpenVINO's throughput mode, which is compiled at the first call.
@@ -65,17 +86,42 @@ class OpenVinoBackend(Backend):
         Each stream computes with few threads, so that cores do not wait for each other at every layer.
         """
         if not self._streams:
-            compiled = self._compile("THROUGHPUT")
+            compiled = self._compile(self._graph.model, "THROUGHPUT")
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-            self._streams = tuple(_Stream(self, compiled.create_infer_request()) for _ in range(count))
+            self._streams = tuple(_Stream(self, request) for request in self._requests(compiled, "THROUGHPUT", count))
         return self._streams
 
-    def _compile(self, hint: str) -> openvino.CompiledModel:
+    def _requests(self, compiled: openvino.CompiledModel, hint: str, count: int) -> list[Request]:
+        """Requests of the graph, for one thread each.
+
+        Args:
+            compiled: `CpuGraph.model`.
+            hint: what that was compiled for.
+            count: how many.
+        """
+        head = self._graph.head
+        if head is None:
+            names = [tensor.name for tensor in self.spec.outputs]
+            return [_Whole(compiled.create_infer_request(), names, self._graph.turned) for _ in range(count)]
+        boxes, patches = (self._compile(part, hint, streams=count) for part in (head.boxes, head.patches))
+        return [
+            HeadRequest(
+                head,
+                trunk=compiled.create_infer_request(),
+                boxes=boxes.create_infer_request(),
+                patches=patches.create_infer_request(),
+            )
+            for _ in range(count)
+        ]
+
+    def _compile(self, model: openvino.Model, hint: str, *, streams: int = 0) -> openvino.CompiledModel:
         config: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": hint}
+        if streams:
+            config["NUM_STREAMS"] = streams
         if self._threads:
             config["INFERENCE_NUM_THREADS"] = self._threads
         try:
-            return self._core.compile_model(self._graph.model, "CPU", config)
+            return self._core.compile_model(model, "CPU", config)
         except RuntimeError as e:
             raise self._cannot_load(e) from e
 
@@ -84,7 +130,7 @@ class OpenVinoBackend(Backend):
         return BackendError(f"OpenVINO cannot load {self._path}: {str(error).strip().splitlines()[-1][:200]}")
 
     def _infer(self, batch: Batch) -> RawOutputs:
-        return _run(self._request, batch, self.spec, self._graph.turned)
+        return _run(self._request, batch, self.spec)
 
     def _close(self) -> None:
         for stream in self._streams:
@@ -98,12 +144,12 @@ class _Stream(Backend):
 
     channels_last = True
 
-    def __init__(self, model: OpenVinoBackend, request: openvino.InferRequest) -> None:
+    def __init__(self, model: OpenVinoBackend, request: Request) -> None:
         super().__init__(model.spec, model.info)
-        self._request, self._turned = request, model.turned
+        self._request = request
 
     def _infer(self, batch: Batch) -> RawOutputs:
-        return _run(self._request, batch, self.spec, self._turned)
+        return _run(self._request, batch, self.spec)
 
     def _close(self) -> None:
         del self._request
@@ -119,11 +165,9 @@ def _precision(graph: CpuGraph, compiled: openvino.CompiledModel, spec: ModelSpe
     return f"int8 in {integer} of {len(kinds)} convolutions, else fp32"
 
 
-def _run(request: openvino.InferRequest, batch: Batch, spec: ModelSpec, turned: Collection[str]) -> RawOutputs:
+def _run(request: Request, batch: Batch, spec: ModelSpec) -> RawOutputs:
     try:
-        # Inputs are read in place; outputs are copied, since the request overwrites its own.
-        found = request.infer({spec.input.name: taken(batch.images)}, share_inputs=True, share_outputs=False)
+        found = request.run({spec.input.name: taken(batch.images)}, batch.above)
     except RuntimeError as e:
         raise BackendError(f"OpenVINO failed: {e}") from e
-    arrays = {t.name: given(found[t.name]) if t.name in turned else found[t.name] for t in spec.outputs}
-    return RawOutputs(arrays=arrays, spec=spec)
+    return RawOutputs(arrays={t.name: found[t.name] for t in spec.outputs}, spec=spec)

@@ -26,10 +26,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from yolotrt.backends.box_branch import BoxBranch, cut_boxes
 from yolotrt.backends.openvino_dfl import fold_dfl
+from yolotrt.backends.openvino_head import CpuHead
 from yolotrt.backends.openvino_import import openvino_core
+from yolotrt.backends.openvino_patches import patch_graph
 from yolotrt.errors import BackendError
-from yolotrt.model_spec import RawHead
+from yolotrt.model_spec import ModelSpec, RawHead
 from yolotrt.model_spec_infer import load_onnx
 
 if TYPE_CHECKING:
@@ -48,16 +51,23 @@ class CpuGraph:
         turned: outputs whose channels come last: `given` turns them back.
         int8: its activations are INT8.
         exact: the plug-in computes INT8 in integers; False where it must take FP32 for it.
+        head: what follows, where `model` is only the trunk of it: see `BoxBranch`.
     """
 
     model: openvino.Model = field(repr=False)
     turned: frozenset[str] = frozenset()
     int8: bool = False
     exact: bool = True
+    head: CpuHead | None = None
 
 
 def read_graph(
-    core: openvino.Core, path: Path, *, raw: RawHead | None = None, cpuinfo: Path = Path("/proc/cpuinfo")
+    core: openvino.Core,
+    path: Path,
+    *,
+    raw: RawHead | None = None,
+    cut: ModelSpec | None = None,
+    cpuinfo: Path = Path("/proc/cpuinfo"),
 ) -> CpuGraph:
     """Read an ONNX file, and rewrite what OpenVINO computes wrongly or slowly.
 
@@ -65,6 +75,7 @@ def read_graph(
         core: of OpenVINO.
         path: the ONNX file.
         raw: its head, if that is raw.
+        cut: what it is, where it is to be cut before its boxes if it can be.
         cpuinfo: where Linux tells what the CPU can do.
 
     Raises:
@@ -83,6 +94,8 @@ def read_graph(
             remedy="Export it with a fixed batch and size, or use --backend onnxruntime.",
         )
     graph = load_onnx(path)
+    if cut is not None and not int8 and not fp8 and (branch := cut_boxes(graph, cut)) is not None:
+        return _cut_graph(core, branch, joined="" if raw else cut.outputs[0].name)
     changed = fold_dfl(unsigned_activations(graph))
     exact = not int8 or adds_exactly()
     if not exact:
@@ -94,13 +107,24 @@ def read_graph(
     return CpuGraph(model=_channels_last(model, turned), turned=turned, int8=int8, exact=exact)
 
 
+def _cut_graph(core: openvino.Core, branch: BoxBranch, *, joined: str) -> CpuGraph:
+    def read(model: onnx.ModelProto) -> openvino.Model:
+        return core.read_model(model.SerializeToString())
+
+    boxes = _channels_last(read(fold_dfl(branch.boxes)), () if joined else branch.outputs)
+    patches = read(patch_graph(branch, distances=bool(joined)))
+    head = CpuHead.of(branch, boxes=boxes, patches=patches, joined=joined)
+    return CpuGraph(model=_channels_last(read(branch.trunk), branch.features), head=head)
+
+
 def _channels_last(model: openvino.Model, outputs: Iterable[str]) -> openvino.Model:
-    """The model with an input of `[N, H, W, 3]` instead of `[N, 3, H, W]`, and such outputs."""
+    """The model with inputs of `[N, H, W, C]` instead of `[N, C, H, W]`, and such outputs."""
     from openvino import Layout
     from openvino.preprocess import PrePostProcessor
 
     changes = PrePostProcessor(model)
-    for info in (changes.input(), *map(changes.output, outputs)):
+    inputs = [changes.input(i) for i in range(len(model.inputs))]
+    for info in (*inputs, *map(changes.output, outputs)):
         info.tensor().set_layout(Layout("NHWC"))
         info.model().set_layout(Layout("NCHW"))
     return changes.build()

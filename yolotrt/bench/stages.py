@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -91,8 +92,9 @@ def _engine(
 
 
 def model_input(detector: Detector, picture: ImageU8, batch: int) -> Batch:
-    """A batch of one picture, repeated, as the model takes it."""
-    return letterbox([picture] * batch, detector.spec, channels_last=detector.backend.channels_last)
+    """A batch of one picture, repeated, as the detector hands it to the model."""
+    found = letterbox([picture] * batch, detector.spec, channels_last=detector.backend.channels_last)
+    return dataclasses.replace(found, above=detector.options.conf)
 
 
 def device_index(device: str) -> int:

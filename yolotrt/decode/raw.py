@@ -52,7 +52,7 @@ def raw_candidates(outputs: RawOutputs, index: int, *, conf: float, every_class:
     """
     raw = outputs.spec.raw
     assert raw is not None
-    least = _least_logit(conf)
+    least = least_logit(conf)
     parts = []
     for level in raw.levels:
         scores = _rows(outputs.arrays[level.scores][index].astype(np.float32, copy=False))
@@ -125,7 +125,7 @@ def sigmoid(x: Float32Array) -> Float32Array:
     return np.asarray(found, np.float32)
 
 
-def _least_logit(conf: float) -> np.float32:
+def least_logit(conf: float) -> np.float32:
     """What a class score before the sigmoid must surely be above, for a confidence above `conf`."""
     if conf <= 0:
         return np.float32(-np.inf)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def record(path: Path, spec: ModelSpec, batch: Batch, *, threads: int, warm_up: int, inferences: int) -> Recording:
     """Run a model, as `OpenVinoBackend` compiles it, with its counts on. Arguments as in `onnx_runtime.record`.
 
+    A graph that the back-end cuts before its boxes is run whole: the same layers, for the boxes of all anchors.
+
     Raises:
         BackendError: it cannot be loaded or run.
     """
