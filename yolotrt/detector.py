@@ -224,6 +224,8 @@ class Detector:
                     names.extend(item.inlet.record.name for item in taken)
                     yield [item.frame for item in taken]
 
+            if any(s.info.live for s in sources):
+                self.get_ready()
             with Reading.of(sources, self.spec.batch.opt) as reading:
                 running = self.detect_batches(batches(reading), ahead=ahead, cancel=reading.cancel)
                 with contextlib.closing(running) as results:
@@ -277,6 +279,14 @@ class Detector:
                         cancel()
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def get_ready(self) -> None:
+        """Prepare for batches of all sizes. TensorRT compiles and records each when it first comes, which takes a
+        plan of many sizes seconds; cameras do not wait for that.
+
+        Raises BackendError: the model failed.
+        """
+        self._backend.get_ready([self.options])
 
     def detect_frames(self, frames: Sequence[Frame]) -> list[FrameResult]:
         """Detect in each frame, with what each stage cost. Of a batch, each frame carries its share."""

@@ -409,6 +409,20 @@ def test_warm_up(bench: Bench) -> None:
     assert bench.machine.replays == 0
 
 
+def test_get_ready(tmp_path: Path) -> None:
+    """After it nothing is recorded any more, whichever lane and size comes."""
+    made = Bench(tiny_yolo(tmp_path / "m.onnx", batch=None), lanes=2)
+    options = DetectOptions(max_det=400)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(made.runner.get_ready, [options]) for _ in range(2)]:
+            done.result(timeout=30)
+    assert sorted(made.engine.prepared) == [1, 1, 2, 2, 4, 4, 6, 6]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda n: made.runner(PICTURES[:n], options), (1, 2, 3, 6, 5, 1, 2, 4)))
+    assert len(made.engine.prepared) == 8
+    made.close()
+
+
 def test_closed(tmp_path: Path) -> None:
     made = Bench(tiny_yolo(tmp_path / "m.onnx", batch=None))
     made.runner(PICTURES[:1], DetectOptions())

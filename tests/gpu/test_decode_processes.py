@@ -188,6 +188,20 @@ def test_a_process_that_dies(detector: Detector, tmp_path: Path) -> None:
     assert all(status.accounted for status in pipeline.status())
 
 
+@pytest.mark.parametrize("refused", ["export", "adopt"])
+def test_gpu_memory_that_is_not_shared(
+    refused: str, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As between some containers: this process decodes. Only the driver of the rehearsal refuses on demand."""
+    monkeypatch.setenv("HOST_CUDA_REFUSES", refused)
+    path = write_video(tmp_path / "a.mp4", moving_box(20, SIZE))
+    pipeline, found = run(detector, [path, path], processes=2)
+    assert [len(found[n]) for n in "01"] == [20, 20]
+    assert all(isinstance(r.frame.picture, PooledImage) for r in found["0"])
+    assert pipeline.statistics.problems == []
+    assert all(status.decoders[-1:] == ("nvdec",) and status.accounted for status in pipeline.status())
+
+
 class _Camera(http.server.BaseHTTPRequestHandler):
     """Sends one file per connection, 25 pictures a second, and hangs up."""
 

@@ -206,3 +206,50 @@ def test_the_end() -> None:
     for inlet in (a, b):
         status = inlet.record.snapshot()
         assert (status.read, status.dropped, status.accounted) == (2, 2, True)
+
+
+def test_many_cameras_fill_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full batch is taken at once, and what comes meanwhile joins one that is not."""
+    monkeypatch.setattr("yolotrt.pipeline.batcher._GATHER_S", 60.0)
+    inlets = _inlets(*"abcd", live=True)
+    batcher = Batcher(inlets, 4)
+    batcher.put(inlets[0], _frame(0, age_s=0))
+    late = threading.Timer(0.1, lambda: [batcher.put(inlet, _frame(1, age_s=0)) for inlet in inlets[1:]])
+    late.start()
+    started = time.monotonic()
+    assert len(batcher.take()) == 4
+    assert time.monotonic() - started < 30
+    monkeypatch.setattr("yolotrt.pipeline.batcher._GATHER_S", 0.01)
+    batcher.put(inlets[2], _frame(2, age_s=0))
+    assert _taken(batcher) == [("c", 2)]
+
+
+def test_a_few_cameras_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yolotrt.pipeline.batcher._GATHER_S", 60.0)
+    inlets = _inlets("a", "b", live=True)
+    batcher = Batcher(inlets, 8)
+    batcher.put(inlets[1], _frame(0, age_s=0))
+    started = time.monotonic()
+    assert _taken(batcher) == [("b", 0)]
+    assert time.monotonic() - started < 30
+
+
+def test_the_end_while_cameras_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yolotrt.pipeline.batcher._GATHER_S", 60.0)
+    batcher = Batcher(_inlets(*"abcd", live=True), 4)
+    threading.Timer(0.1, batcher.cancel).start()
+    started = time.monotonic()
+    assert batcher.take() == []
+    assert time.monotonic() - started < 30
+
+
+def test_a_hundred_cameras_each_get_their_turn() -> None:
+    inlets = _inlets(*(f"{n}" for n in range(100)), live=True)
+    batcher = Batcher(inlets, 32)
+    for index in range(2):
+        for inlet in inlets:
+            batcher.put(inlet, _frame(index, age_s=0))
+    seen = [_taken(batcher) for _ in range(7)]
+    assert [len(batch) for batch in seen] == [32] * 6 + [8]
+    flat = [pair for batch in seen for pair in batch]
+    assert flat == [(f"{n}", index) for index in range(2) for n in range(100)]

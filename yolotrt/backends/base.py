@@ -7,6 +7,7 @@ so every back-end gives the same boxes for the same graph.
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import numpy as np
 
 from yolotrt.errors import BackendError
 from yolotrt.model_spec import ModelSpec
+from yolotrt.options import DetectOptions
 from yolotrt.types import Batch, RawOutputs
 
 if TYPE_CHECKING:
@@ -91,6 +93,18 @@ class Backend(abc.ABC):
         self._require_open()
         return self._side_by_side()
 
+    def get_ready(self, options: Sequence[DetectOptions] = ()) -> None:
+        """Prepare for batches of all sizes, for who cannot wait when the first one of a size comes.
+
+        Args:
+            options: that pictures may come with.
+
+        Raises:
+            BackendError: a failure of the library.
+        """
+        self._require_open()
+        self._get_ready(options)
+
     def close(self) -> None:
         """Free the model. Calling it again does nothing."""
         if not self._closed:
@@ -112,6 +126,9 @@ class Backend(abc.ABC):
     def _side_by_side(self) -> tuple[Backend, ...]:
         """`side_by_side` of an open back-end."""
         return (self,)
+
+    def _get_ready(self, options: Sequence[DetectOptions]) -> None:  # noqa: B027 (most take their time with the first call alone)
+        """`get_ready` of an open back-end."""
 
     @abc.abstractmethod
     def _close(self) -> None:

@@ -27,6 +27,7 @@ from yolotrt.backends.cuda_lane import (
     Lane,
     Room,
     fitting_size,
+    graph_sizes,
     layout_of,
     quietly,
 )
@@ -87,6 +88,7 @@ class GraphRunner:
         self._room = Room(options.max_det, every_class=False)
         layout_of(engine, self._room)  # refuses what cannot be decoded
         self._lock = threading.Lock()
+        self._readying = threading.Lock()  # two who wait for all lanes would wait for each other
         self._idle = _Idle()
         self.lanes = options.lanes
         for _ in range(self.lanes):
@@ -169,6 +171,13 @@ class GraphRunner:
         """Record for a batch of this size (the one the model is tuned for), so that the first call need not."""
         with self._lane([]) as lane:
             lane.recording(fitting_size(self.spec.batch, batch or self.spec.batch.opt))
+
+    def get_ready(self, options: Sequence[DetectOptions] = ()) -> None:
+        """Record for batches of all sizes in all lanes, so that no later call with these options has to."""
+        with self._readying, contextlib.ExitStack() as held:
+            for lane in [held.enter_context(self._lane(options)) for _ in range(self.lanes)]:
+                for size in graph_sizes(self.spec.batch):
+                    lane.recording(size)
 
     def close(self) -> None:
         """Free everything, once what runs has ended. Calling it again does nothing."""

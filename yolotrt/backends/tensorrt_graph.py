@@ -74,6 +74,9 @@ class TensorRTGraphBackend(PictureBackend):
     def _side_by_side(self) -> tuple[Backend, ...]:
         return (self,) * self.runner.lanes
 
+    def _get_ready(self, options: Sequence[DetectOptions]) -> None:
+        self.runner.get_ready(options)
+
     def _close(self) -> None:
         self.runner.close()
 

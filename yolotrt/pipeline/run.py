@@ -34,6 +34,8 @@ class FrameDetector(Protocol):
     @property
     def spec(self) -> ModelSpec: ...
 
+    def get_ready(self) -> None: ...
+
     def detect_batches(
         self, batches: Iterable[Sequence[Frame]], *, ahead: int = 1, cancel: Callable[[], None] | None = None
     ) -> Generator[FrameResult]: ...
@@ -110,6 +112,8 @@ class Pipeline:
         for writer in self._writers:
             writer.start()
         try:
+            if self._has_live():
+                self._detector.get_ready()
             with self._reading:
                 self._detect()
         except BaseException as e:
@@ -126,7 +130,7 @@ class Pipeline:
         return self.statistics
 
     def _detect(self) -> None:
-        ahead = 0 if any(line.stream.source.info.live for line in self._lines) else 1
+        ahead = 0 if self._has_live() else 1
         try:
             with contextlib.closing(
                 self._detector.detect_batches(self._batches(), ahead=ahead, cancel=self._batcher.cancel)
@@ -141,6 +145,9 @@ class Pipeline:
         finally:
             for writer in self._writers:
                 writer.finish()
+
+    def _has_live(self) -> bool:
+        return any(line.stream.source.info.live for line in self._lines)
 
     def _batches(self) -> Iterator[list[Frame]]:
         while taken := self._batcher.take():

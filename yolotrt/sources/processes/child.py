@@ -20,14 +20,13 @@ from yolotrt.cuda.device import Device
 from yolotrt.cuda.early import started_early
 from yolotrt.cuda.gpu import gpu
 from yolotrt.cuda.machine import Machine
-from yolotrt.errors import SourceError, YolotrtError
+from yolotrt.errors import CudaError, SourceError, YolotrtError
 from yolotrt.sources.base import Source, SourceInfo, StreamState, Watcher
 from yolotrt.sources.decoders import DecodeRequest, Decoders, PictureDecoder
 from yolotrt.sources.device_images import Budget, Colours, PooledImage
 from yolotrt.sources.nvdec import Nvdec, NvdecError, load_api
 from yolotrt.sources.nvdec_stream import NvdecStream
 from yolotrt.sources.processes.messages import (
-    WINDOW,
     Ack,
     Begin,
     Changed,
@@ -132,7 +131,7 @@ class _Line(Watcher):
         self.connection, self._flags = connection, flags
         self._begun: queue.SimpleQueue[Begin | None] = queue.SimpleQueue()
         self._grants: queue.SimpleQueue[Grant] = queue.SimpleQueue()
-        self._room = threading.Semaphore(WINDOW)
+        self._room = threading.Semaphore(0)
         self._stopped = threading.Event()
         self._source: Source | None = None
         self._machine: Machine | None = None
@@ -155,7 +154,7 @@ class _Line(Watcher):
         else:
             assert isinstance(order, Stop)
             self._stopped.set()
-            self._room.release(WINDOW)
+            self._room.release()
             self._grants.put(Grant())
             self._begun.put(None)
             if self._source is not None:
@@ -171,6 +170,8 @@ class _Line(Watcher):
                 last: Message = Refused(nvdec) if isinstance(nvdec, str) else End(None)
             except _RefusedError as e:
                 last = Refused(str(e))
+            except CudaError as e:
+                last = End(portable(e)) if self._has_given else Refused(str(e))
             except Exception as e:  # noqa: BLE001 - raised on the other side
                 last = End(portable(e))
             self._flush()
@@ -178,6 +179,7 @@ class _Line(Watcher):
 
     def _read(self, begin: Begin, nvdec: Nvdec) -> None:
         self._selection, self._machine = begin.selection, nvdec.machine
+        self._room.release(begin.window)
         pool = LentSlots(nvdec.machine, self._flags, limit=begin.limit, grow=self._grown, let_go=self._let_go)
         with begin.recipe() as source:
             source.watcher, source.on_problem = self, self._problem
@@ -196,6 +198,9 @@ class _Line(Watcher):
             self._info = source.info
             self._tell(Known(source.info))
         if not self._room.acquire(blocking=False):
+            if frame.received_s is not None:
+                self.late()  # a newer one comes before this one could be used
+                return
             self._flush()
             self._room.acquire()
         shot = self._shot(frame)

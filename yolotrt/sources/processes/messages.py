@@ -15,7 +15,10 @@ from yolotrt.sources.selection import Selection
 from yolotrt.types import ImageU8
 
 WINDOW = 32
-"""Frames of a source that may be on their way at a time; further ones wait for an `Ack`."""
+"""Frames of a file that may be on their way at a time; further ones wait for an `Ack`."""
+
+LIVE_WINDOW = 8
+"""The same of a camera, whose further frames are dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +47,14 @@ class Begin:
         selection: which frames are wanted.
         forced: what NVDEC cannot decode is refused.
         limit: slots that it may have.
+        window: frames that may be on their way at a time.
     """
 
     recipe: Callable[[], Source]
     selection: Selection
     forced: bool
     limit: int
+    window: int
 
 
 class Ack(NamedTuple):

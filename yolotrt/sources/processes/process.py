@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from yolotrt.errors import CudaError
 from yolotrt.sources.device_images import Downloads
 from yolotrt.sources.nvdec import Nvdec
-from yolotrt.sources.processes.messages import WINDOW, Begin, SetUp
+from yolotrt.sources.processes.messages import LIVE_WINDOW, WINDOW, Begin, SetUp
 from yolotrt.sources.processes.remote import Line
 from yolotrt.sources.processes.slots import Slots
 from yolotrt.sources.processes.wanted import Wanted
@@ -98,9 +98,11 @@ class Process:
 def _begin(wanted: Wanted, nvdec: Nvdec) -> Begin:
     recipe = wanted.source.recipe
     assert recipe is not None
+    window = LIVE_WINDOW if wanted.source.info.live else WINDOW
     return Begin(
         recipe=recipe,
         selection=wanted.selection,
         forced=wanted.source.decoders.forced,
-        limit=min(nvdec.limit + WINDOW, _SLOTS),
+        limit=min(nvdec.limit + window, _SLOTS),
+        window=window,
     )

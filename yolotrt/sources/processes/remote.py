@@ -8,16 +8,16 @@ import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
-from yolotrt.errors import SourceError
+from yolotrt.errors import CudaError, SourceError
 from yolotrt.sources.base import Source, StreamState, Watcher
 from yolotrt.sources.device_images import Colours, Downloads, PooledImage
 from yolotrt.sources.processes.messages import (
-    WINDOW,
     Ack,
     Begin,
     Changed,
     Decodes,
     End,
+    Grant,
     Grow,
     Known,
     LetGo,
@@ -34,8 +34,6 @@ from yolotrt.sources.processes.slots import Slots
 from yolotrt.types import DeviceImage, Frame, ImageU8
 
 _logger = logging.getLogger(__name__)
-
-_OFTEN = WINDOW // 4  # frames that one `Ack` is for
 
 
 class Line:
@@ -114,7 +112,7 @@ class Line:
                     yield self._frame(shot)
                 _count(message, source.watcher)
                 taken += len(message.shots)
-                if taken >= _OFTEN:
+                if taken >= self._begin.window // 4:
                     self._send(Ack(taken))
                     taken = 0
             elif isinstance(message, End):
@@ -129,8 +127,7 @@ class Line:
     def _take(self, message: Message, source: Source) -> None:
         """What is no frame."""
         if isinstance(message, Grow):
-            with self._slots.machine.active():
-                self._send(self._slots.grow(message))
+            self._send(self._granted(message))
         elif isinstance(message, LetGo):
             self._slots.let_go()
         elif isinstance(message, Look):
@@ -145,6 +142,15 @@ class Line:
             assert isinstance(message, Problem)
             assert isinstance(message.error, SourceError)
             source.on_problem(message.error)
+
+    def _granted(self, asked: Grow) -> Grant:
+        try:
+            with self._slots.machine.active():
+                return self._slots.grow(asked)
+        except CudaError as e:
+            if self._colours is None:
+                raise _RefusedError(str(e)) from e  # no picture has come, so nothing is lost
+            return Grant()
 
     def _frame(self, shot: Shot) -> Frame:
         picture: ImageU8 | DeviceImage

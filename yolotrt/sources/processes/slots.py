@@ -38,7 +38,10 @@ class Slots:
         self._lock = threading.RLock()  # a lease may end anywhere, and in here as well
 
     def grow(self, asked: Grow) -> Grant:
-        """Memory for more pictures, as far as there is any. To be called inside of `Machine.active`."""
+        """Memory for more pictures, as far as there is any. To be called inside of `Machine.active`.
+
+        Raises CudaError where no other process can use it.
+        """
         count = asked.places
         while count > 0:
             found = self._grown(asked.size, count)
@@ -82,8 +85,13 @@ class Slots:
                 self._budget.give_back(whole)
                 return None
             self._slabs.append(_Slab(memory, size, part))
+            try:
+                name = self.machine.exported(memory)
+            except CudaError:
+                self._free(self._slabs[-1])
+                raise
         self._flags[part.start : part.stop] = bytes(count)
-        return Grant(first=part.start, places=count, name=self.machine.exported(memory), whole=whole)
+        return Grant(first=part.start, places=count, name=name, whole=whole)
 
     def _gap(self, count: int) -> range | None:
         """Numbers that no memory has."""

@@ -1,0 +1,182 @@
+"""Which sources other processes decode. What these do: `tests/gpu/test_decode_processes.py`, also without a GPU."""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+from pathlib import Path
+
+import pytest
+
+from tests.support.cuda_host.machine import HostMachine, HostMemory
+from tests.support.media import moving_box, write_video
+from yolotrt.cuda.machine import Memory
+from yolotrt.errors import CudaError, MissingExtraError, SourceError, UsageError
+from yolotrt.sources import LiveOptions, NetworkSource, VideoSource, open_source
+from yolotrt.sources.decoders import Decoders
+from yolotrt.sources.device_images import Budget
+from yolotrt.sources.processes.messages import Grant, Grow, portable
+from yolotrt.sources.processes.slots import Lent, LentSlots, Slots
+from yolotrt.sources.processes.spread import Spread, processes_for
+from yolotrt.sources.processes.wanted import Wanted
+from yolotrt.sources.selection import Selection
+
+SIZE = (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("files", "cameras", "cores", "processes"),
+    [
+        (1, 0, 16, 0),
+        (2, 0, 16, 0),
+        (3, 0, 16, 2),
+        (8, 0, 16, 4),
+        (32, 0, 16, 6),
+        (32, 0, 4, 2),
+        (32, 0, 1, 1),
+        (0, 16, 16, 0),
+        (0, 17, 16, 2),
+        (0, 100, 16, 6),
+        (1, 12, 16, 2),
+    ],
+)
+def test_how_many(files: int, cameras: int, cores: int, processes: int) -> None:
+    assert processes_for(files, cameras, cores) == processes
+
+
+def test_less_than_none() -> None:
+    with pytest.raises(UsageError, match="decode-processes is out of range, got -1"):
+        Decoders(processes=-1)
+
+
+def test_none_where_nothing_decodes_on_a_gpu(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(3))
+    sources = [open_source(path) for _ in range(9)]
+    spread = Spread([Wanted(source, Selection()) for source in sources])
+    assert spread.lines == [None] * 9
+    spread.close()
+
+
+def test_recipes(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(3))
+    assert [f.index for f in pickle.loads(pickle.dumps(VideoSource(path).recipe))()] == [0, 1, 2]
+    source = NetworkSource("rtsp://user:secret@camera/1", name="door", options=LiveOptions(retries=3))
+    made = pickle.loads(pickle.dumps(source.recipe))()
+    assert (made.info, made.options) == (source.info, source.options)
+    assert open_source(tmp_path).recipe is not None, "a folder of one video"
+    assert open_source([path, path]).recipe is None
+
+
+def test_errors_are_passed_on() -> None:
+    error = SourceError("it broke", got=1, remedy="Mend it.")
+    assert str(portable(error)) == str(pickle.loads(pickle.dumps(portable(error)))) == str(error)
+    missing = MissingExtraError("av", "video", needed_for="Reading")
+    assert str(missing) in str(pickle.loads(pickle.dumps(portable(missing))))
+    try:
+        [].pop()
+    except IndexError as e:
+        found = portable(e)
+    assert "pop from empty list" in str(found)
+    assert "Traceback" in str(found)
+
+
+class Machine(HostMachine):
+    """Whose memory a second one in the same process can use."""
+
+    def exported(self, memory: Memory) -> bytes:
+        return memory.address.to_bytes(8, "little")
+
+    def adopted(self, name: bytes, size: int) -> Memory:
+        made = HostMemory(1, self)
+        made.address, made.size = int.from_bytes(name, "little"), size
+        return made
+
+
+class Pair:
+    """Both sides of a source's slots."""
+
+    def __init__(self, *, limit: int = 40, slots: int = 64, budget: int = 2**30) -> None:
+        self.owner, self.other = Machine(), Machine()
+        self.flags = mmap.mmap(-1, 2 * slots)
+        self.slots = Slots(self.owner, Budget(budget), self.flags, range(slots, 2 * slots))
+        self.asked: list[Grow] = []
+        self.pool = LentSlots(self.other, self.flags, limit=limit, grow=self._grow, let_go=self.slots.let_go)
+
+    def _grow(self, asked: Grow) -> Grant:
+        self.asked.append(asked)
+        return self.slots.grow(asked)
+
+    def take(self, size: tuple[int, int] = SIZE) -> Lent | None:
+        found = self.pool.take(size)
+        assert found is None or isinstance(found, Lent)
+        return found
+
+
+def test_a_slot_is_used_again_once_nobody_holds_it() -> None:
+    pair = Pair()
+    lent = pair.take()
+    assert lent is not None
+    number, address = lent.hand_over(), lent.address
+    del lent
+    lease = pair.slots.lease(number)
+    assert lease.address == address
+    second = pair.take()
+    assert second is not None
+    assert second.address != address
+    del lease
+    third = pair.take()
+    assert third is not None
+    assert third.address == address
+    assert [asked.places for asked in pair.asked] == [1, 1]
+
+
+def test_a_slot_that_was_not_handed_over_is_free() -> None:
+    pair = Pair()
+    first = pair.take()
+    assert first is not None
+    address = first.address
+    del first
+    again = pair.take()
+    assert again is not None
+    assert again.address == address
+    assert len(pair.asked) == 1
+
+
+def test_slots_grow_up_to_the_limit() -> None:
+    pair = Pair(limit=40)
+    taken = []
+    while (lent := pair.take()) is not None:
+        taken.append(lent)
+    assert len({lent.address for lent in taken}) == len(taken) == 40
+    assert [asked.places for asked in pair.asked] == [1, 1, 2, 4, 8, 16, 8]
+
+
+def test_no_more_than_the_budget() -> None:
+    pair = Pair(budget=2**22)  # what is shared comes in pieces of 2 MiB at least
+    held = [pair.take() for _ in range(3)]
+    assert [lent is not None for lent in held] == [True, True, False]
+
+
+def test_pictures_of_another_size() -> None:
+    """What is in use stays until nobody holds it; its numbers are not given away before."""
+    pair = Pair(limit=40)
+    lent = pair.take()
+    assert lent is not None
+    lease = pair.slots.lease(lent.hand_over())
+    before = pair.owner.open
+    other = pair.take((8, 6))
+    assert other is not None
+    assert pair.owner.open == before + 1, "the memory of a picture in use is not freed"
+    assert other.hand_over() != 64
+    del lease
+    assert pair.owner.open == before
+    pair.slots.let_go()
+    assert pair.owner.open == 0
+
+
+def test_memory_that_cannot_be_shared_is_not_kept() -> None:
+    owner = HostMachine()
+    slots = Slots(owner, Budget(2**30), mmap.mmap(-1, 64), range(64))
+    with pytest.raises(CudaError):
+        slots.grow(Grow(36, 4))
+    assert owner.open == 0
