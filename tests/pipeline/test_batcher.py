@@ -214,8 +214,12 @@ def test_many_cameras_fill_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     inlets = _inlets(*"abcd", live=True)
     batcher = Batcher(inlets, 4)
     batcher.put(inlets[0], _frame(0, age_s=0))
-    late = threading.Timer(0.1, lambda: [batcher.put(inlet, _frame(1, age_s=0)) for inlet in inlets[1:]])
-    late.start()
+
+    def put_others() -> None:
+        for inlet in inlets[1:]:
+            batcher.put(inlet, _frame(1, age_s=0))
+
+    threading.Timer(0.1, put_others).start()
     started = time.monotonic()
     assert len(batcher.take()) == 4
     assert time.monotonic() - started < 30

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from yolotrt.cuda.machine import Machine, Memory
+from yolotrt.cuda.machine import Machine, Memory, Queue
 from yolotrt.errors import CudaError
 from yolotrt.preprocess.surface import Matrix, Surface
 from yolotrt.sources.pixels import Converter
@@ -99,6 +99,12 @@ class Pool(Protocol):
     def take(self, size: tuple[int, int]) -> Held | None:
         """Room for NV12 of (height, width); None where there is no more. To be called inside of `Machine.active`."""
 
+    def written(self, queue: Queue) -> None:
+        """What was queued so far fills the room that was taken last. Waits for it, if nobody does so later."""
+
+    def settle(self) -> None:
+        """Wait for all that was queued: the queues end."""
+
     def close(self) -> None:
         """No more pictures come."""
 
@@ -144,6 +150,12 @@ class SurfacePool:
                 return Lease(self, _Place(slab, first))
             count //= 2
         return None
+
+    def written(self, queue: Queue) -> None:
+        queue.wait()
+
+    def settle(self) -> None:
+        pass  # each picture was waited for
 
     def back(self, place: _Place) -> None:
         """A lease ends."""

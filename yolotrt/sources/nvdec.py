@@ -172,8 +172,9 @@ class NvdecSession:
             if held is None:
                 self._queue.wait()
                 return self._downloads.fetch(_surface(luma, chroma, owner=frame), self._colours)
+            # The decoder queues its own work here as well, so that it writes the next picture after this copy.
             queue_copy(self._queue, held.address, luma, chroma, (height, width))
-            self._queue.wait()
+            self._pool.written(self._queue)
         return PooledImage(held, (height, width), self._colours, self._nvdec.machine, self._downloads)
 
     def close(self) -> None:
@@ -181,6 +182,7 @@ class NvdecSession:
         if self._decoder is None:
             return
         with contextlib.suppress(CudaError), self._nvdec.machine.active():
+            self._pool.settle()
             self._decoder = None
             self._queue.close()
 

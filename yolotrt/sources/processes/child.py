@@ -135,6 +135,7 @@ class _Line(Watcher):
         self._stopped = threading.Event()
         self._source: Source | None = None
         self._machine: Machine | None = None
+        self._pool: LentSlots | None = None
         self._out: list[Shot] = []
         self._out_since = 0.0
         self._skipped = self._corrupt = self._late = 0
@@ -181,6 +182,7 @@ class _Line(Watcher):
         self._selection, self._machine = begin.selection, nvdec.machine
         self._room.release(begin.window)
         pool = LentSlots(nvdec.machine, self._flags, limit=begin.limit, grow=self._grown, let_go=self._let_go)
+        self._pool = pool
         with begin.recipe() as source:
             source.watcher, source.on_problem = self, self._problem
             source.decoders = Decoders(nvdec=_LentDecoding(nvdec, pool), forced=begin.forced)
@@ -240,6 +242,8 @@ class _Line(Watcher):
 
     def _flush(self) -> None:
         """Send what there is."""
+        if self._out and self._pool is not None:
+            self._pool.settle()
         if self._out or self._skipped or self._corrupt or self._late:
             self._tell(Shots(self._out, self._skipped, self._corrupt, self._late))
             self._out, self._skipped, self._corrupt, self._late = [], 0, 0, 0

@@ -12,7 +12,7 @@ import mmap
 import threading
 from collections.abc import Callable
 
-from yolotrt.cuda.machine import Machine, Memory
+from yolotrt.cuda.machine import Machine, Memory, Queue
 from yolotrt.errors import CudaError
 from yolotrt.sources.device_images import Budget, Held, aligned
 from yolotrt.sources.processes.messages import Grant, Grow
@@ -157,6 +157,7 @@ class LentSlots:
         self._grow, self._let_go = grow, let_go
         self._slabs: list[_Slab] = []
         self._size = 0
+        self._queues: list[Queue] = []  # that may still write
 
     def take(self, size: tuple[int, int]) -> Held | None:
         wanted = size[0] * size[1] * 3 // 2
@@ -164,6 +165,17 @@ class LentSlots:
             self._forget()
             self._size = wanted
         return self._idle() or self._more()
+
+    def written(self, queue: Queue) -> None:
+        # Not waited for: decoding goes on meanwhile, and several pictures are handed over at a time.
+        if queue not in self._queues:
+            self._queues.append(queue)
+
+    def settle(self) -> None:
+        """Wait until all that was taken is filled. To be called inside of `Machine.active`."""
+        for queue in self._queues:
+            queue.wait()
+        self._queues = []
 
     def close(self) -> None:
         """The source may connect again, and use them again."""
@@ -188,6 +200,7 @@ class LentSlots:
     def _forget(self) -> None:
         """Pictures are of another size from here on."""
         if self._slabs:
+            self.settle()
             for slab in self._slabs:
                 slab.memory.close()
             self._slabs = []
