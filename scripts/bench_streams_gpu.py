@@ -42,8 +42,9 @@ from yolotrt.types import FrameResult  # noqa: E402
 WEIGHTS = "yolov8n_demo.pt"
 FPS = 30
 SIZE = (1080, 1920)
-CAMERA = f"keyint={FPS}:bframes=0"
-"""A key frame each second, and pictures in the order in which they are shown."""
+OPENING_S = 60.0  # at most, until all cameras have sent a picture
+CAMERA = f"keyint={2 * FPS}:bframes=0"
+"""A key frame every two seconds, and pictures in the order in which they are shown, as cameras come from the factory."""
 
 
 def write_clip(path: Path, *, size: tuple[int, int] = SIZE, frames: int = 300, x264: str = "") -> Path:
@@ -223,8 +224,12 @@ def cameras(
         except BaseException as e:  # noqa: BLE001 - told below
             failure.append(e)
 
+    detector.get_ready()
     thread = threading.Thread(target=run)
     thread.start()
+    until = time.monotonic() + OPENING_S
+    while any(status.read == 0 for status in pipeline.status()) and time.monotonic() < until and thread.is_alive():
+        time.sleep(0.1)
     time.sleep(warm_up_s)
     before = pipeline.status()
     ages.since = time.monotonic()
@@ -387,7 +392,9 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--cameras", type=int, default=100, help="0 leaves them out")
     parser.add_argument("--seconds", type=float, default=60.0, help="that the cameras are watched")
-    parser.add_argument("--warm-up", type=float, default=15.0, help="seconds before that")
+    parser.add_argument(
+        "--warm-up", type=float, default=15.0, help="seconds before that, from all cameras' first pictures on"
+    )
     parser.add_argument("--baseline", type=float, help="frames/s to compare with: those of another runtime, one stream")
     parser.add_argument("--models", type=Path, help="folder to keep the exports in, or to find them in")
     parser.add_argument("--compare", action="store_true", help="measure Ultralytics' `predict` as that baseline")

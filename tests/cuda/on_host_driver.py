@@ -26,7 +26,7 @@ from yolotrt.backends.cuda_lane import EngineLane, Enqueue
 from yolotrt.bench.cuda_events import EventPair
 from yolotrt.cuda import compile as compile_module
 from yolotrt.cuda.compile import cached_path
-from yolotrt.cuda.device import Device, device_count
+from yolotrt.cuda.device import Device, device_count, waits_asleep
 from yolotrt.cuda.driver import check, driver, driver_version
 from yolotrt.cuda.gpu import Gpu
 from yolotrt.cuda.machine import Queue
@@ -69,6 +69,13 @@ def test_the_gpu(api: HostDriver) -> None:
     assert found.compute_capability == "8.9"
     with pytest.raises(CudaError, match="there is no GPU number 1, got 1 GPU"):
         Device.open(1)
+
+
+def test_threads_that_sleep_while_they_wait(api: HostDriver) -> None:
+    waits_asleep(0)
+    assert api.context_flags == 4
+    with pytest.raises(CudaError, match="GPU 1 cannot be set up: there is no such GPU"):
+        waits_asleep(1)
 
 
 def test_the_context_of_the_caller_comes_back(api: HostDriver, machine: Gpu) -> None:

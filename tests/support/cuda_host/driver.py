@@ -52,6 +52,11 @@ class HostDriver:
         return int(self._library.host_primary_context())
 
     @property
+    def context_flags(self) -> int:
+        """How threads wait in contexts that are made from now on."""
+        return int(self._library.host_context_flags())
+
+    @property
     def foreign(self) -> int:
         """A context of somebody else."""
         return int(self._library.host_foreign_context())

@@ -375,6 +375,9 @@ Result cuDeviceGetAttribute(int *out, int which, int device) {
     return OK;
 }
 Result cuDevicePrimaryCtxRetain(void **out, int device) { *out = &primary; return OK; }
+static unsigned context_flags;
+unsigned host_context_flags(void) { return context_flags; }
+Result cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { context_flags = flags; return OK; }
 Result cuDevicePrimaryCtxRelease_v2(int device) { return OK; }
 Result cuCtxGetCurrent(void **out) { *out = current; return OK; }
 Result cuCtxSetCurrent(void *context) { current = context; return OK; }

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from yolotrt.cuda.device import Device
+from yolotrt.cuda.device import Device, waits_asleep
 from yolotrt.cuda.early import started_early
 from yolotrt.cuda.gpu import gpu
 from yolotrt.cuda.machine import Machine
@@ -51,6 +51,7 @@ from yolotrt.types import Frame
 
 _MOST = 8  # frames in a message of a file; those of a camera do not wait for each other
 _LONGEST_S = 0.02  # that the first of them waits
+_SPINNING = 4  # threads that may each keep a core busy while they wait for the GPU
 
 
 def main(control: int) -> None:
@@ -67,7 +68,7 @@ def main(control: int) -> None:
     assert len(flags) >= parts[-1].stop
     threading.Thread(target=_listen_and_end, args=(told, lines), name="yolotrt-listen", daemon=True).start()
     try:
-        nvdec: Nvdec | str = _nvdec(set_up.device)
+        nvdec: Nvdec | str = _nvdec(set_up.device, len(lines))
     except (NvdecError, YolotrtError) as e:
         nvdec = str(e)
     for line in lines:
@@ -75,7 +76,9 @@ def main(control: int) -> None:
     threading.Event().wait()  # the thread that listens ends the process
 
 
-def _nvdec(device: int) -> Nvdec:
+def _nvdec(device: int, sources: int) -> Nvdec:
+    if sources > _SPINNING:
+        waits_asleep(device)
     with started_early(device):
         api = load_api()
         return Nvdec(api=api, machine=gpu(Device.open(device)), limit=0, budget=Budget(0))
