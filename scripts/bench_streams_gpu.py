@@ -44,7 +44,7 @@ FPS = 30
 SIZE = (1080, 1920)
 OPENING_S = 60.0  # at most, until all cameras have sent a picture
 CAMERA = f"keyint={2 * FPS}:bframes=0"
-"""A key frame every two seconds, and pictures in the order in which they are shown, as cameras come from the factory."""
+"""A key frame every two seconds, and pictures in the order in which they are shown: as cameras leave the factory."""
 
 
 def write_clip(path: Path, *, size: tuple[int, int] = SIZE, frames: int = 300, x264: str = "") -> Path:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FILES = 2  # that a process reads: a session of NVDEC takes a fifth to a third of Python's lock
 _CAMERAS = 16
-_MOST = 6  # processes by themselves: each takes some 0.4 GB of the GPU's memory and 0.3 GB of the host's
+_MOST = 6  # processes by themselves: each has a CUDA context, and the GPU turns from one to the next
 
 
 def processes_for(files: int, cameras: int, cores: int) -> int:
