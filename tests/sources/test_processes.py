@@ -5,16 +5,21 @@ from __future__ import annotations
 import mmap
 import pickle
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.support.cuda_host.machine import HostMachine, HostMemory
+from tests.support.host_nvdec import HostNvdec
 from tests.support.media import moving_box, write_video
 from yolotrt.cuda.machine import Memory
 from yolotrt.errors import CudaError, MissingExtraError, SourceError, UsageError
 from yolotrt.sources import LiveOptions, NetworkSource, VideoSource, open_source
+from yolotrt.sources.decoder_choice import OnNvdec
 from yolotrt.sources.decoders import Decoders
 from yolotrt.sources.device_images import Budget
+from yolotrt.sources.nvdec import Nvdec
+from yolotrt.sources.nvdec_api import NvVideoCodec
 from yolotrt.sources.processes.messages import Grant, Grow, portable
 from yolotrt.sources.processes.slots import Lent, LentSlots, Slots
 from yolotrt.sources.processes.spread import Spread, processes_for
@@ -180,3 +185,28 @@ def test_memory_that_cannot_be_shared_is_not_kept() -> None:
     with pytest.raises(CudaError):
         slots.grow(Grow(36, 4))
     assert owner.open == 0
+
+
+def test_where_no_process_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This one decodes, and leaves nothing open."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    machine = Machine()
+    machine.can_share = True
+    nvdec = Nvdec(api=cast("NvVideoCodec", HostNvdec()), machine=machine, limit=8, budget=Budget(2**30))
+    source = VideoSource(write_video(tmp_path / "a.mp4", moving_box(3)))
+    source.decoders = Decoders(nvdec=OnNvdec(nvdec), processes=2)
+    before = _open_files()
+    spread = Spread([Wanted(source, Selection()), Wanted(source, Selection())])
+    assert spread.lines == [None, None]
+    spread.close()
+    assert _open_files() == before
+
+
+def _open_files() -> int:
+    """How many this process has; 0 where nobody tells."""
+    files = Path("/proc/self/fd")
+    return len(list(files.iterdir())) if files.is_dir() else 0

@@ -71,7 +71,11 @@ def choose_goal(options: ExportOptions, source: Source, given: ModelSpec | None)
     _check_data(options, precision, kinds)
     untried: tuple[str, ...] = ()
     if precision == "auto" and flavour is not None:
-        untried = tuple(f"{k.upper()} was not tried, so it is not measured: {flavour.lacks_precision(k)}." for k in _TRIED if k not in kinds)
+        untried = tuple(
+            f"{kind.upper()} was not tried, so it is not measured: {flavour.lacks_precision(kind)}."
+            for kind in _TRIED
+            if kind not in kinds
+        )
     return Goal(precision=precision, kinds=kinds, untried=untried, flavour=flavour, note=note)
 
 

@@ -65,8 +65,14 @@ class StreamReader(Watcher):
             self._line.stop()
 
     def join(self, timeout_s: float) -> None:
-        """Wait until it has ended; one that waits for a camera is left to its time-out."""
-        self._thread.join(timeout_s if self.source.info.live else None)
+        """Wait until it has ended; one that waits for a camera or another process is left to its time-out."""
+        is_bounded = self.source.info.live or self._line is not None
+        self._thread.join(timeout_s if is_bounded else None)
+
+    def join_process(self) -> None:
+        """Wait until it has ended, if it reads from a process that has."""
+        if self._line is not None:
+            self._thread.join()
 
     def state(self, state: StreamState, error: str = "") -> None:
         self._inlet.record.become(state, error)
@@ -161,6 +167,8 @@ class Reading:
         for reader in self._readers:
             reader.join(max(until - time.monotonic(), 0.0))
         self._spread.close()
+        for reader in self._readers:
+            reader.join_process()
 
 
 def _log(status: StreamStatus, error: str) -> None:  # noqa: ARG001 (a signature that is given)

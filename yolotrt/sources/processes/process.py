@@ -45,9 +45,9 @@ class Process:
             os.ftruncate(descriptor, len(wanted) * _SLOTS)
             flags = mmap.mmap(descriptor, 0)
             pairs = [socket.socketpair() for _ in range(len(wanted) + 1)]
-            for _, theirs in pairs:
-                opened.enter_context(theirs)
-            told, *connections = [Connection(ours.detach()) for ours, _ in pairs]
+            for pair in pairs:
+                for end in pair:
+                    opened.enter_context(end)
             control, *lines = [theirs.fileno() for _, theirs in pairs]
             # Not a fork, which CUDA does not survive; nor multiprocessing, which would run the caller's program again.
             self._process = subprocess.Popen(
@@ -59,6 +59,7 @@ class Process:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
                 start_new_session=True,  # Ctrl-C is this process's business, which then ends that one
             )
+            told, *connections = [Connection(ours.detach()) for ours, _ in pairs]
         self._told, self._downloads = told, Downloads(nvdec.machine)
         told.send(SetUp(device=nvdec.machine.handle.index, flags=descriptor, lines=lines, slots=_SLOTS))
         self.lines = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from yolotrt.sources.nvdec import Nvdec
     from yolotrt.sources.processes.process import Process
     from yolotrt.sources.processes.remote import Line
+
+_logger = logging.getLogger(__name__)
 
 _FILES = 2  # that a process reads: a session of NVDEC takes a fifth to a third of Python's lock
 _CAMERAS = 16
@@ -57,7 +60,11 @@ class Spread:
     def _start(self, wanted: Sequence[Wanted], places: Sequence[int], nvdec: Nvdec) -> None:
         from yolotrt.sources.processes.process import Process
 
-        process = Process([wanted[n] for n in places], nvdec)
+        try:
+            process = Process([wanted[n] for n in places], nvdec)
+        except OSError as e:  # no more processes or files: slower, not wrong
+            _logger.warning("this process decodes, since another one cannot be started: %s", str(e))
+            return
         self._processes.append(process)
         for n, line in zip(places, process.lines, strict=True):
             self.lines[n] = line
