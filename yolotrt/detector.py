@@ -280,13 +280,16 @@ class Detector:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def get_ready(self) -> None:
+    def get_ready(self, options: Sequence[DetectOptions] = ()) -> None:
         """Prepare for batches of all sizes. TensorRT compiles and records each when it first comes, which takes a
         plan of many sizes seconds; cameras do not wait for that.
 
+        Args:
+            options: that frames may come with, besides the detector's own.
+
         Raises BackendError: the model failed.
         """
-        self._backend.get_ready([self.options])
+        self._backend.get_ready([self.options, *options])
 
     def detect_frames(self, frames: Sequence[Frame]) -> list[FrameResult]:
         """Detect in each frame, with what each stage cost. Of a batch, each frame carries its share."""

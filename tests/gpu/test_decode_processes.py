@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -29,6 +29,7 @@ from yolotrt.model_spec import BatchRange
 from yolotrt.pipeline import Pipeline, Stream, StreamOptions
 from yolotrt.sources import LiveOptions, NetworkSource, VideoSource
 from yolotrt.sources.device_images import PooledImage
+from yolotrt.sources.processes.slots import Slots
 from yolotrt.types import FrameResult
 
 SIZE = (96, 128)
@@ -74,8 +75,12 @@ def address_of(result: FrameResult, detector: Detector) -> int:
 
 
 def children() -> set[int]:
-    """The processes that this one has started."""
-    return {int(line) for line in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+    """The processes that any thread of this one has started."""
+    found: set[int] = set()
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended
+            found |= set(map(int, file.read_text().split()))
+    return found
 
 
 def test_boxes_and_pictures_are_the_same(detector: Detector, tmp_path: Path) -> None:
@@ -260,6 +265,75 @@ def test_a_camera_that_comes_back_with_other_pictures(detector: Detector, tmp_pa
     ages = [time.monotonic() - (r.frame.received_s or 0) for r in found[-1:]]
     assert 0 < ages[0] < 60
     assert all(r.frame.pixels.shape[:2] == r.frame.size for r in found[:3] + found[-3:])
+
+
+def test_a_process_of_a_camera_dies(detector: Detector, tmp_path: Path) -> None:
+    """This process goes on with it, and numbers and times its frames as before."""
+    _Camera.files = [
+        write_video(tmp_path / f"{n}.ts", moving_box(60, SIZE), encoder={"g": "5", "bf": "0"}) for n in range(9)
+    ]
+    found: list[FrameResult] = []
+    before, killed = children(), threading.Event()
+
+    def on_result(result: FrameResult) -> None:
+        found.append(result)
+        if len(found) > 10 and not killed.is_set():
+            killed.set()
+            os.kill(min(children() - before), signal.SIGKILL)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = NetworkSource(f"http://127.0.0.1:{server.server_port}/live", options=LiveOptions(retries=9))
+        source.decoders = detector.decoders("nvdec", processes=1)
+        pipeline = Pipeline(detector, [Stream(source)], on_result=on_result)
+        thread = threading.Thread(target=pipeline.run)
+        thread.start()
+        until = time.monotonic() + 40
+        while len(found) < 60:
+            assert time.monotonic() < until, pipeline.status()
+            time.sleep(0.05)
+        source.stop()  # by whoever made it
+        thread.join(20)
+        assert not thread.is_alive()
+        server.shutdown()
+    assert killed.is_set()
+    (status,) = pipeline.status()
+    assert status.accounted
+    assert "the process that decodes it has ended (SIGKILL)" in status.last_error
+    indices, times = [r.frame.index for r in found], [r.frame.timestamp_s for r in found]
+    assert indices == sorted(set(indices))
+    assert times == sorted(times)
+
+
+def test_memory_comes_back_with_each_source(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short file leaves its share of the memory to the others while they go on."""
+    short = write_video(tmp_path / "a.mp4", moving_box(10, SIZE))
+    long = write_video(tmp_path / "b.mp4", moving_box(600, SIZE))
+    decoders = detector.decoders("nvdec", processes=1)
+    sources = [VideoSource(short), VideoSource(long)]
+    for source in sources:
+        source.decoders = decoders
+    made: list[Slots] = []
+    keep = Slots.__init__
+
+    def noted(slots: Slots, *args: Any) -> None:
+        made.append(slots)
+        keep(slots, *args)
+
+    monkeypatch.setattr(Slots, "__init__", noted)
+    sizes: list[int] = []
+    names = iter(range(10_000))
+
+    def on_result(_: FrameResult) -> None:
+        if next(names) == 500:
+            gc.collect()
+            sizes.extend(len(slots._slabs) for slots in made)
+
+    pipeline = Pipeline(detector, [Stream(s, name=f"{n}") for n, s in enumerate(sources)], on_result=on_result)
+    assert pipeline.run().frames == 610
+    assert sizes[0] == 0 < sizes[1]
 
 
 def test_left_early(detector: Detector, tmp_path: Path) -> None:

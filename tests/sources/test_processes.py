@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import pickle
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,7 @@ from yolotrt.sources import LiveOptions, NetworkSource, VideoSource, open_source
 from yolotrt.sources.decoder_choice import OnNvdec
 from yolotrt.sources.decoders import Decoders
 from yolotrt.sources.device_images import Budget
+from yolotrt.sources.live import LostError
 from yolotrt.sources.nvdec import Nvdec
 from yolotrt.sources.nvdec_api import NvVideoCodec
 from yolotrt.sources.processes.messages import Grant, Grow, portable
@@ -71,10 +73,35 @@ def test_recipes(tmp_path: Path) -> None:
     assert open_source(tmp_path).recipe is not None, "a folder of one video"
     assert open_source([path, path]).recipe is None
 
+    class Own(VideoSource):
+        """May do anything."""
+
+    assert Own(path).recipe is None
+
+
+def test_not_in_a_program_that_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = _on_gpu(tmp_path)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr("subprocess.Popen", None)
+    assert Spread([Wanted(source, Selection()) for source in sources]).lines == [None, None]
+
+
+def _on_gpu(folder: Path) -> list[VideoSource]:
+    """Two files that two processes may decode."""
+    machine = Machine()
+    machine.can_share = True
+    nvdec = Nvdec(api=cast("NvVideoCodec", HostNvdec()), machine=machine, limit=8, budget=Budget(2**30))
+    sources = [VideoSource(write_video(folder / f"{n}.mp4", moving_box(3))) for n in range(2)]
+    for source in sources:
+        source.decoders = Decoders(nvdec=OnNvdec(nvdec), processes=2)
+    return sources
+
 
 def test_errors_are_passed_on() -> None:
     error = SourceError("it broke", got=1, remedy="Mend it.")
     assert str(portable(error)) == str(pickle.loads(pickle.dumps(portable(error)))) == str(error)
+    lost = LostError("it is gone", pause_s=3.0)
+    assert isinstance(pickle.loads(pickle.dumps(portable(lost))), SourceError)
     missing = MissingExtraError("av", "video", needed_for="Reading")
     assert str(missing) in str(pickle.loads(pickle.dumps(portable(missing))))
     try:
@@ -194,13 +221,9 @@ def test_where_no_process_can_be_started(tmp_path: Path, monkeypatch: pytest.Mon
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr("subprocess.Popen", refuse)
-    machine = Machine()
-    machine.can_share = True
-    nvdec = Nvdec(api=cast("NvVideoCodec", HostNvdec()), machine=machine, limit=8, budget=Budget(2**30))
-    source = VideoSource(write_video(tmp_path / "a.mp4", moving_box(3)))
-    source.decoders = Decoders(nvdec=OnNvdec(nvdec), processes=2)
+    sources = _on_gpu(tmp_path)
     before = _open_files()
-    spread = Spread([Wanted(source, Selection()), Wanted(source, Selection())])
+    spread = Spread([Wanted(source, Selection()) for source in sources])
     assert spread.lines == [None, None]
     spread.close()
     assert _open_files() == before

@@ -185,7 +185,8 @@ class GraphRunner:
             if self._closed:
                 return
             self._closed = True
-        lanes = [self._idle.get() for _ in range(self.lanes)]
+        with self._readying:
+            lanes = [self._idle.get() for _ in range(self.lanes)]
         # A GPU that is lost frees nothing any more, and takes all it had with it.
         quietly(functools.partial(self._free, lanes))
         for _ in range(self.lanes):

@@ -130,7 +130,7 @@ class Queue(Protocol):
 
 
 class Machine(Protocol):
-    """One GPU. Everything but `active`, `held` and `handle` is used inside of `active`."""
+    """One GPU. Everything but `active`, `held`, `handle` and `can_share` is used inside of `active`."""
 
     @property
     def handle(self) -> GpuHandle:

@@ -143,7 +143,8 @@ class Batcher:
 
         Where a few bring frames one by one, none waits for another.
         """
-        if 2 * sum(inlet.live and not inlet.exhausted for inlet in self._inlets) < self._batch:
+        live = sum(inlet.live and not inlet.exhausted for inlet in self._inlets)
+        if live < 2 or 2 * live < self._batch:
             return
         self._is_gathering = True
         self._filled.wait_for(lambda: self._cancelled or self._waiting >= self._batch, _GATHER_S)

@@ -62,7 +62,7 @@ class StreamReader(Watcher):
         """Read no more; from any thread."""
         self.source.stop()
         if self._line is not None:
-            self._line.stop()
+            self._line.stop()  # files as well, which end by themselves here
 
     def join(self, timeout_s: float) -> None:
         """Wait until it has ended; one that waits for a camera or another process is left to its time-out."""
@@ -71,7 +71,7 @@ class StreamReader(Watcher):
 
     def join_process(self) -> None:
         """Wait until it has ended, if it reads from a process that has."""
-        if self._line is not None:
+        if self._line is not None and self._line.is_remote:
             self._thread.join()
 
     def state(self, state: StreamState, error: str = "") -> None:
@@ -153,8 +153,12 @@ class Reading:
 
     def __enter__(self) -> Self:
         self._spread = Spread([Wanted(reader.source, reader.selection) for reader in self._readers])
-        for reader, line in zip(self._readers, self._spread.lines, strict=True):
-            reader.start(line)
+        try:
+            for reader, line in zip(self._readers, self._spread.lines, strict=True):
+                reader.start(line)
+        except BaseException:
+            self._spread.close()
+            raise
         return self
 
     def __exit__(

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from yolotrt.errors import SinkError, SourceError
 from yolotrt.model_spec import ModelSpec
+from yolotrt.options import DetectOptions
 from yolotrt.pipeline.batcher import Batcher, Gate, Inlet, Taken
 from yolotrt.pipeline.prefetch import ahead_of
 from yolotrt.pipeline.reader import Reading, StreamReader
@@ -34,7 +35,7 @@ class FrameDetector(Protocol):
     @property
     def spec(self) -> ModelSpec: ...
 
-    def get_ready(self) -> None: ...
+    def get_ready(self, options: Sequence[DetectOptions] = ()) -> None: ...
 
     def detect_batches(
         self, batches: Iterable[Sequence[Frame]], *, ahead: int = 1, cancel: Callable[[], None] | None = None
@@ -113,14 +114,20 @@ class Pipeline:
             writer.start()
         try:
             if self._has_live():
-                self._detector.get_ready()
+                own = [line.stream.options.detect for line in self._lines]
+                self._detector.get_ready([options for options in own if options is not None])
             with self._reading:
                 self._detect()
         except BaseException as e:
             failed = isinstance(e, Exception)
             self.statistics.interrupted = not failed
+            if not failed:
+                for writer in self._writers:
+                    writer.cancel()
             raise
         finally:
+            for writer in self._writers:
+                writer.finish()
             self._join()
             for line in self._lines:
                 line.record.settle(failed=failed)
@@ -131,20 +138,10 @@ class Pipeline:
 
     def _detect(self) -> None:
         ahead = 0 if self._has_live() else 1
-        try:
-            with contextlib.closing(
-                self._detector.detect_batches(self._batches(), ahead=ahead, cancel=self._batcher.cancel)
-            ) as results:
-                for result in results:
-                    self._deliver(result)
-        except BaseException as e:
-            if not isinstance(e, Exception):
-                for writer in self._writers:
-                    writer.cancel()
-            raise
-        finally:
-            for writer in self._writers:
-                writer.finish()
+        running = self._detector.detect_batches(self._batches(), ahead=ahead, cancel=self._batcher.cancel)
+        with contextlib.closing(running) as results:
+            for result in results:
+                self._deliver(result)
 
     def _has_live(self) -> bool:
         return any(line.stream.source.info.live for line in self._lines)

@@ -98,6 +98,7 @@ class Source(abc.ABC):
         on_problem: called with each such SourceError.
         watcher: told and asked while it is read.
         decoders: what its videos are decoded by. To be set before it is read.
+        on_stop: called by `stop`, for who reads it in its place.
     """
 
     def __init__(self, info: SourceInfo) -> None:
@@ -105,6 +106,7 @@ class Source(abc.ABC):
         self.on_problem: Callable[[SourceError], None] = _log_problem
         self.watcher = Watcher()
         self.decoders = Decoders()
+        self.on_stop: Callable[[], None] = _do_nothing
 
     @property
     def stall_s(self) -> float | None:
@@ -134,8 +136,12 @@ class Source(abc.ABC):
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames in order. Raises SourceError where there is nothing to go on with."""
 
-    def stop(self) -> None:  # noqa: B027 (a file ends by itself)
-        """End a live source for good, from any thread; one that waits for its camera may take until its time-out."""
+    def stop(self) -> None:
+        """End a live source for good, from any thread; one that waits for its camera may take until its time-out.
+
+        A file ends by itself.
+        """
+        self.on_stop()
 
     def close(self) -> None:  # noqa: B027 (most sources hold nothing open between iterations)
         """Let go of files. Calling it again does nothing."""
@@ -190,6 +196,10 @@ class SeveralSources(Source):
         for part in self.parts:
             if isinstance(part, Source):
                 part.close()
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _log_problem(error: SourceError) -> None:

@@ -117,6 +117,7 @@ class LiveSource(Source):
 
     def stop(self) -> None:
         self._stopped.set()
+        super().stop()
 
     def __iter__(self) -> Iterator[Frame]:
         clock = _Clock()

@@ -56,7 +56,9 @@ class NetworkSource(LiveSource):
         self._transports: tuple[str, ...] = _TRANSPORTS[self.options.rtsp_transport] if is_rtsp else ("",)
 
     @property
-    def recipe(self) -> Callable[[], Source]:
+    def recipe(self) -> Callable[[], Source] | None:
+        if type(self) is not NetworkSource:
+            return None
         return partial(NetworkSource, self._url, name=self.info.name, options=self.options)
 
     def _shots(self) -> Iterator[Shot]:

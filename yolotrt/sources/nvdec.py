@@ -97,7 +97,7 @@ def load_api() -> NvVideoCodec:
 
 
 class NvdecSession:
-    """One decoder. Inside, all work is queued in one stream of CUDA; what it hands out is finished."""
+    """One decoder. All its work is queued in one stream of CUDA; its pool says when pictures are waited for."""
 
     def __init__(
         self,
@@ -182,9 +182,11 @@ class NvdecSession:
         if self._decoder is None:
             return
         with contextlib.suppress(CudaError), self._nvdec.machine.active():
-            self._pool.settle()
-            self._decoder = None
-            self._queue.close()
+            try:
+                self._pool.settle()
+            finally:
+                self._decoder = None
+                self._queue.close()
 
 
 def _planes(frame: DecodedFrame) -> Sequence[CAIMemoryView]:

@@ -68,8 +68,9 @@ class VideoSource(Source):
         return (self._path,)
 
     @property
-    def recipe(self) -> Callable[[], Source]:
-        return partial(VideoSource, self._path)
+    def recipe(self) -> Callable[[], Source] | None:
+        # What another class makes of it, this one does not know.
+        return partial(VideoSource, self._path) if type(self) is VideoSource else None
 
     def __iter__(self) -> Iterator[Frame]:
         return self.chosen(lambda _: True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import pickle
 import queue
 import selectors
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -64,7 +67,7 @@ def main(control: int) -> None:
     set_up: SetUp = told.recv()
     flags = mmap.mmap(set_up.flags, 0)
     parts = [range(n * set_up.slots, (n + 1) * set_up.slots) for n in range(len(set_up.lines))]
-    lines = [_Line(Connection(at), flags) for at in set_up.lines]
+    lines = [_Reader(Connection(at), flags) for at in set_up.lines]
     assert len(flags) >= parts[-1].stop
     threading.Thread(target=_listen_and_end, args=(told, lines), name="yolotrt-listen", daemon=True).start()
     try:
@@ -84,16 +87,19 @@ def _nvdec(device: int, sources: int) -> Nvdec:
         return Nvdec(api=api, machine=gpu(Device.open(device)), limit=0, budget=Budget(0))
 
 
-def _listen_and_end(told: Connection, lines: Sequence[_Line]) -> None:
+def _listen_and_end(told: Connection, lines: Sequence[_Reader]) -> None:
     code = 1  # of an error that nobody foresaw: the other side is better off without a process that does not listen
     try:
         _listen(told, lines)
         code = 0
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
         os._exit(code)  # whatever the readers wait for; nothing here is worth keeping
 
 
-def _listen(told: Connection, lines: Sequence[_Line]) -> None:
+def _listen(told: Connection, lines: Sequence[_Reader]) -> None:
     """Pass on what the other side says, until it says nothing more."""
     with selectors.DefaultSelector() as selector:
         selector.register(told, selectors.EVENT_READ)
@@ -113,6 +119,16 @@ class _RefusedError(Exception):
     """The other process can read this source as well as this one."""
 
 
+def _made(recipe: bytes) -> Source:
+    """The source that a recipe makes. Raises _RefusedError for one of a module that this process has not."""
+    try:
+        make = pickle.loads(recipe)  # noqa: S301 - from the process that started this one
+    except Exception as e:
+        raise _RefusedError(f"it cannot be made in another process: {e}") from e
+    found: Source = make()
+    return found
+
+
 @dataclass(frozen=True)
 class _LentDecoding:
     """`GpuDecoding` into the other process's memory."""
@@ -127,7 +143,7 @@ class _LentDecoding:
         return self.nvdec.machine.held()
 
 
-class _Line(Watcher):
+class _Reader(Watcher):
     """One source."""
 
     def __init__(self, connection: Connection, flags: mmap.mmap) -> None:
@@ -167,18 +183,18 @@ class _Line(Watcher):
     def work(self, nvdec: Nvdec | str) -> None:
         """Read the source, from what `Begin` says to its end."""
         begin = self._begun.get()
-        with contextlib.suppress(OSError):  # nobody listens any more
-            try:
-                if begin is not None and isinstance(nvdec, Nvdec):
-                    self._read(begin, nvdec)
-                last: Message = Refused(nvdec) if isinstance(nvdec, str) else End(None)
-            except _RefusedError as e:
-                last = Refused(str(e))
-            except CudaError as e:
-                last = End(portable(e)) if self._has_given else Refused(str(e))
-            except Exception as e:  # noqa: BLE001 - raised on the other side
-                last = End(portable(e))
-            self._flush()
+        last: Message
+        try:
+            if begin is not None and isinstance(nvdec, Nvdec):
+                self._read(begin, nvdec)
+            last = Refused(nvdec) if isinstance(nvdec, str) else End(None)
+        except _RefusedError as e:
+            last = Refused(str(e))
+        except CudaError as e:
+            last = End(portable(e)) if self._has_given else Refused(str(e))
+        except Exception as e:  # noqa: BLE001 - raised on the other side, if it still listens
+            last = End(portable(e))
+        with contextlib.suppress(OSError):
             self._tell(last)
 
     def _read(self, begin: Begin, nvdec: Nvdec) -> None:
@@ -186,17 +202,17 @@ class _Line(Watcher):
         self._room.release(begin.window)
         pool = LentSlots(nvdec.machine, self._flags, limit=begin.limit, grow=self._grown, let_go=self._let_go)
         self._pool = pool
-        with begin.recipe() as source:
+        with nvdec.machine.held(), contextlib.ExitStack() as opened:
+            opened.callback(pool.end)
+            source = opened.enter_context(_made(begin.recipe))
             source.watcher, source.on_problem = self, self._problem
             source.decoders = Decoders(nvdec=_LentDecoding(nvdec, pool), forced=begin.forced)
             self._source = source
-            if self._stopped.is_set():
-                return
-            with source.decoders.held():
-                for frame in source:
-                    self._hand_over(source, frame)
-                    if self._stopped.is_set():
-                        return
+            for frame in () if self._stopped.is_set() else source:
+                self._hand_over(source, frame)
+                if self._stopped.is_set():
+                    return
+            self._flush()
 
     def _hand_over(self, source: Source, frame: Frame) -> None:
         if source.info is not self._info:
@@ -266,7 +282,7 @@ class _Line(Watcher):
     def _problem(self, error: SourceError) -> None:
         self._flush()
         found = portable(error)
-        assert isinstance(found, YolotrtError)
+        assert isinstance(found, SourceError)
         self._tell(Problem(found))
 
     def state(self, state: StreamState, error: str = "") -> None:

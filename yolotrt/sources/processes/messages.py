@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from yolotrt.errors import YolotrtError
-from yolotrt.sources.base import Source, SourceInfo, StreamState
+from yolotrt.errors import SourceError, YolotrtError
+from yolotrt.sources.base import SourceInfo, StreamState
 from yolotrt.sources.device_images import Colours
 from yolotrt.sources.selection import Selection
 from yolotrt.types import ImageU8
@@ -43,14 +43,14 @@ class Begin:
     """To the process: read a source.
 
     Attributes:
-        recipe: makes it.
+        recipe: makes it; pickled, since only the process's thread of this source may fail at it.
         selection: which frames are wanted.
         forced: what NVDEC cannot decode is refused.
         limit: slots that it may have.
         window: frames that may be on their way at a time.
     """
 
-    recipe: Callable[[], Source]
+    recipe: bytes
     selection: Selection
     forced: bool
     limit: int
@@ -141,7 +141,7 @@ class Decodes(NamedTuple):
 class Problem(NamedTuple):
     """From the process: `Source.on_problem`."""
 
-    error: YolotrtError
+    error: SourceError
 
 
 class Refused(NamedTuple):
@@ -164,8 +164,9 @@ def portable(error: BaseException) -> Exception:
     """An error that can be pickled: itself, or its traceback as a RuntimeError for one that nobody foresaw."""
     if isinstance(error, YolotrtError):
         try:
-            if str(pickle.loads(pickle.dumps(error))) == str(error):  # noqa: S301 - our own
-                return error
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
         except Exception:  # noqa: BLE001 - one whose arguments are not its text
-            return YolotrtError(str(error))
+            kind = SourceError if isinstance(error, SourceError) else YolotrtError
+            return kind(str(error))
+        return error
     return RuntimeError("".join(traceback.format_exception(error)))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
@@ -22,7 +24,13 @@ from yolotrt.sources.processes.wanted import Wanted
 
 _SLOTS = 1024
 _PATIENCE_S = 2.0
-_PROGRAM = "from yolotrt.sources.processes.child import main; main({})"
+# Without the current folder, where a file may have the name of a module.
+_PROGRAM = """
+import sys
+sys.path[:] = filter(None, sys.path)
+from yolotrt.sources.processes.child import main
+main({})
+"""
 
 
 class Process:
@@ -40,10 +48,11 @@ class Process:
             nvdec: of this process: where their pictures go.
         """
         with contextlib.ExitStack() as opened:
-            descriptor = os.memfd_create("yolotrt-slots")
-            opened.callback(os.close, descriptor)
-            os.ftruncate(descriptor, len(wanted) * _SLOTS)
-            flags = mmap.mmap(descriptor, 0)
+            begins = [_begin(each, nvdec) for each in wanted]
+            file = opened.enter_context(tempfile.TemporaryFile())
+            file.truncate(len(wanted) * _SLOTS)
+            descriptor, flags = file.fileno(), mmap.mmap(file.fileno(), 0)
+            said = opened.enter_context(tempfile.TemporaryFile())
             pairs = [socket.socketpair() for _ in range(len(wanted) + 1)]
             for pair in pairs:
                 for end in pair:
@@ -55,22 +64,23 @@ class Process:
                 pass_fds=[control, *lines, descriptor],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=said,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
                 start_new_session=True,  # Ctrl-C is this process's business, which then ends that one
             )
             told, *connections = [Connection(ours.detach()) for ours, _ in pairs]
+            self._said = os.fdopen(os.dup(said.fileno()), "rb")
         self._told, self._downloads = told, Downloads(nvdec.machine)
         told.send(SetUp(device=nvdec.machine.handle.index, flags=descriptor, lines=lines, slots=_SLOTS))
         self.lines = [
             Line(
                 connection,
-                _begin(each, nvdec),
+                begin,
                 Slots(nvdec.machine, nvdec.budget, flags, range(n * _SLOTS, (n + 1) * _SLOTS)),
                 self._downloads,
                 self._fate,
             )
-            for n, (each, connection) in enumerate(zip(wanted, connections, strict=True))
+            for n, (begin, connection) in enumerate(zip(begins, connections, strict=True))
         ]
 
     def end(self) -> None:
@@ -86,14 +96,21 @@ class Process:
             self._process.wait()
         for line in self.lines:
             line.close()
+        self._said.close()
         with contextlib.suppress(CudaError):
             self._downloads.close()
 
     def _fate(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             code = self._process.wait(_PATIENCE_S)
-            return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return "it answers no more"
+        except subprocess.TimeoutExpired:
+            return "it answers no more"
+        fate = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        with contextlib.suppress(OSError, ValueError):  # closed meanwhile
+            self._said.seek(0)
+            said = self._said.read().decode("utf-8", "replace").strip().splitlines()
+            return f"{fate}: {said[-1][:200]}" if said else fate
+        return fate
 
 
 def _begin(wanted: Wanted, nvdec: Nvdec) -> Begin:
@@ -101,7 +118,7 @@ def _begin(wanted: Wanted, nvdec: Nvdec) -> Begin:
     assert recipe is not None
     window = LIVE_WINDOW if wanted.source.info.live else WINDOW
     return Begin(
-        recipe=recipe,
+        recipe=pickle.dumps(recipe),
         selection=wanted.selection,
         forced=wanted.source.decoders.forced,
         limit=min(nvdec.limit + window, _SLOTS),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 from yolotrt.errors import CudaError, SourceError
 from yolotrt.sources.base import Source, StreamState, Watcher
@@ -45,6 +47,9 @@ class Line:
         slots: memory that it decodes into.
         downloads: bring pictures to the host.
         fate: says how the process has ended, once it has.
+
+    Attributes:
+        is_remote: the frames come from the process; False once this one reads the source by itself.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Line:
         self._colours: Colours | None = None
         self._lock = threading.Lock()
         self._stopped = False
+        self.is_remote = True
 
     def frames(self, source: Source) -> Iterator[Frame]:
         """The frames of a source. What befalls it is told to its own watcher, and kept in its own `info`.
@@ -63,27 +69,32 @@ class Line:
 
         Raises SourceError: as the source; or the process has ended in the middle of a file.
         """
-        given = 0
+        last: _Last | None = None
+        before, source.on_stop = source.on_stop, self.stop
         try:
             self._send(self._begin)
             for frame in self._received(source):
-                given += 1
+                last = _Last(frame.index, frame.timestamp_s, frame.received_s)  # and not its picture
                 yield frame
+                del frame
         except _RefusedError as e:
             _logger.debug("%s is read by this process: %s", source.info.name, e)
-        except (EOFError, OSError):
+        except _GoneError:
             if self._stopped:
                 return
             why = f"{source.info.name}: the process that decodes it has ended ({self._fate()})"
-            if given and not source.info.live:
+            if last is not None and not source.info.live:
                 raise SourceError(why, remedy="Try again with --decode-processes 0.") from None
-            source.watcher.state(StreamState.RECONNECTING if given else StreamState.CONNECTING, why)
+            self._slots.let_go()
+            source.watcher.state(StreamState.CONNECTING if last is None else StreamState.RECONNECTING, why)
         else:
             return
         finally:
-            self._tell_to_stop()
+            source.on_stop = before
+            self._hang_up()
+        self.is_remote = False
         if not self._stopped:
-            yield from source
+            yield from _continued(source, last)
 
     def stop(self) -> None:
         """No more frames are wanted; from any thread."""
@@ -92,21 +103,36 @@ class Line:
 
     def close(self) -> None:
         """Free its memory as far as nobody holds a picture, once the process has ended."""
-        self._connection.close()
         self._slots.let_go()
 
     def _tell_to_stop(self) -> None:
-        with contextlib.suppress(OSError):  # it has ended by itself
+        with contextlib.suppress(_GoneError):  # it has ended by itself
             self._send(Stop())
 
-    def _send(self, order: Order) -> None:
+    def _hang_up(self) -> None:
+        """Let the process stop, even where it is about to send something."""
+        self._tell_to_stop()
         with self._lock:
-            self._connection.send(order)
+            self._connection.close()
+
+    def _send(self, order: Order) -> None:
+        try:
+            with self._lock:
+                self._connection.send(order)
+        except OSError as e:
+            raise _GoneError from e
+
+    def _next(self) -> Message:
+        try:
+            message: Message = self._connection.recv()
+        except (EOFError, OSError) as e:
+            raise _GoneError from e
+        return message
 
     def _received(self, source: Source) -> Iterator[Frame]:
         taken = 0
         while True:
-            message: Message = self._connection.recv()
+            message = self._next()
             if isinstance(message, Shots):
                 for shot in message.shots:
                     yield self._frame(shot)
@@ -140,7 +166,6 @@ class Line:
             source.watcher.decoder(message.name, message.why)
         else:
             assert isinstance(message, Problem)
-            assert isinstance(message.error, SourceError)
             source.on_problem(message.error)
 
     def _granted(self, asked: Grow) -> Grant:
@@ -172,6 +197,32 @@ class Line:
 
 class _RefusedError(Exception):
     """The process leaves the source to this one."""
+
+
+class _GoneError(Exception):
+    """The process has ended, or the connection was closed here."""
+
+
+class _Last(NamedTuple):
+    """What is known of the last frame."""
+
+    number: int
+    timestamp_s: float
+    received_s: float | None
+
+
+def _continued(source: Source, last: _Last | None) -> Iterator[Frame]:
+    """The frames of a source, numbered and timed as if they followed its last one."""
+    if last is None or last.received_s is None:
+        yield from source
+        return
+    for frame in source:
+        since = 0.0 if frame.received_s is None else frame.received_s - frame.timestamp_s - last.received_s
+        yield dataclasses.replace(
+            frame,
+            index=frame.index + last.number + 1,
+            timestamp_s=frame.timestamp_s + last.timestamp_s + max(since, 0.0),
+        )
 
 
 def _count(message: Shots, watcher: Watcher) -> None:

@@ -180,6 +180,10 @@ class LentSlots:
     def close(self) -> None:
         """The source may connect again, and use them again."""
 
+    def end(self) -> None:
+        """The source ends. To be called inside of `Machine.active`."""
+        self._forget()
+
     def _idle(self) -> Lent | None:
         for slab in self._slabs:
             slot = self._flags.find(b"\0", slab.part.start, slab.part.stop)
@@ -193,12 +197,18 @@ class LentSlots:
         grant = self._grow(Grow(self._size, count)) if count > 0 else Grant()
         if not grant.places:
             return None
-        memory = self._machine.adopted(grant.name, grant.whole)
+        try:
+            memory = self._machine.adopted(grant.name, grant.whole)
+        except CudaError:
+            if not self._slabs:
+                raise
+            self._limit = made  # what there is has to do; other pictures go through the host
+            return None
         self._slabs.append(_Slab(memory, self._size, range(grant.first, grant.first + grant.places)))
         return self._idle()
 
     def _forget(self) -> None:
-        """Pictures are of another size from here on."""
+        """None of them is used any more."""
         if self._slabs:
             self.settle()
             for slab in self._slabs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -46,8 +47,12 @@ class Spread:
         self._processes: list[Process] = []
         by = {n: nvdec for n, each in enumerate(wanted) if (nvdec := _nvdec_of(each.source)) is not None}
         places, count = list(by), _count([wanted[n].source for n in by])
-        for first in range(count):
-            self._start(wanted, places[first::count], by[places[first]])
+        try:
+            for first in range(count):
+                self._start(wanted, places[first::count], by[places[first]])
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the processes. Pictures that somebody holds stay."""
@@ -62,7 +67,8 @@ class Spread:
 
         try:
             process = Process([wanted[n] for n in places], nvdec)
-        except OSError as e:  # no more processes or files: slower, not wrong
+        # No more processes or files, or a source that only this process knows: slower, not wrong.
+        except (OSError, pickle.PicklingError, AttributeError, TypeError) as e:
             _logger.warning("this process decodes, since another one cannot be started: %s", str(e))
             return
         self._processes.append(process)
@@ -75,7 +81,9 @@ def _nvdec_of(source: Source) -> Nvdec | None:
     from yolotrt.sources.decoder_choice import OnNvdec
 
     by = source.decoders.nvdec
-    if not isinstance(by, OnNvdec) or source.recipe is None:
+    # A program that was made into one file is its own interpreter, and would begin again.
+    is_packed = getattr(sys, "frozen", False) or not sys.executable
+    if is_packed or not isinstance(by, OnNvdec) or source.recipe is None:
         return None
     return by.nvdec if by.nvdec.machine.can_share else None
 
