@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.support.cuda_host.machine import HostMachine
 from tests.support.tiny_heads import TinyHead, save_raw, tiny_head
 from tests.support.tiny_models import BLUE, GREEN, RED, tiny_yolo
 from yolotrt import Detector, assets
+from yolotrt.backends import cuda_graph
 from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner
 from yolotrt.backends.cuda_lane import Lane, graph_sizes
 from yolotrt.detections import Detections
@@ -421,6 +424,32 @@ def test_get_ready(tmp_path: Path) -> None:
         list(pool.map(lambda n: made.runner(PICTURES[:n], options), (1, 2, 3, 6, 5, 1, 2, 4)))
     assert len(made.engine.prepared) == 8
     made.close()
+
+
+def test_closed_while_it_gets_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the two comes first; neither waits for a lane that the other one has."""
+    begun = threading.Event()
+
+    class SlowLane(Lane):
+        def __init__(self, *args: Any) -> None:
+            begun.set()
+            time.sleep(0.2)
+            super().__init__(*args)
+
+    monkeypatch.setattr(cuda_graph, "Lane", SlowLane)
+    made = Bench(tiny_yolo(tmp_path / "m.onnx", batch=None), lanes=2)
+
+    def get_ready() -> None:
+        with contextlib.suppress(BackendError):
+            made.runner.get_ready()
+
+    threads = [threading.Thread(target=get_ready, daemon=True), threading.Thread(target=made.close, daemon=True)]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_closed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from tests.support.media import cut, moving_box, picture, video_times, write_video
 from tests.support.tiny_models import tiny_yolo
 from yolotrt.detector import Detector
-from yolotrt.errors import NonFiniteOutputError, SinkError, SourceError
-from yolotrt.pipeline import Pipeline
+from yolotrt.errors import CudaError, NonFiniteOutputError, SinkError, SourceError
+from yolotrt.options import DetectOptions
+from yolotrt.pipeline import Pipeline, Stream, StreamOptions
 from yolotrt.sinks import AnnotatedSink, JsonLinesSink, Sink
 from yolotrt.sources import ArraysSource, Source, SourceInfo, open_source
 from yolotrt.types import Frame, FrameResult
@@ -200,3 +202,43 @@ def test_damage_is_counted_and_told(detector: Detector, tmp_path: Path) -> None:
     assert ["a.png" in statistics.problems[0], "b.mp4" in statistics.problems[1]] == [True, True]
     assert len(sink.results) > 20
     assert sink.results[-1].frame.source_id == str(tmp_path / "c.png")
+
+
+class _Camera(Source):
+    """Five pictures, as if from a camera."""
+
+    def __init__(self) -> None:
+        super().__init__(SourceInfo(kind="stream", name="camera", live=True))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(5):
+            yield Frame(picture=picture(), source_id="camera", index=index, received_s=time.monotonic())
+
+
+@pytest.mark.parametrize("error", [CudaError("out of GPU memory"), KeyboardInterrupt()])
+def test_a_model_that_does_not_get_ready(
+    error: BaseException, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has been read yet; the writers end all the same."""
+
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(detector, "get_ready", fail)
+    sink = _Collector()
+    pipeline = Pipeline(detector, _Camera(), [sink])
+    with pytest.raises(type(error)):
+        pipeline.run()
+    assert len(sink.ended) == 1
+    assert pipeline.statistics.interrupted == isinstance(error, KeyboardInterrupt)
+
+
+def test_a_model_gets_ready_for_the_options_of_all_streams(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[DetectOptions]] = []
+    monkeypatch.setattr(detector, "get_ready", told.append)
+    own = DetectOptions(max_det=900)
+    streams = [Stream(_Camera(), name="a"), Stream(_Camera(), name="b", options=StreamOptions(detect=own))]
+    Pipeline(detector, streams).run()
+    assert told == [[own]]
+    Pipeline(detector, ArraysSource([picture()])).run()
+    assert len(told) == 1, "files can wait"
