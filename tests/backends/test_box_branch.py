@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from tests.support.tiny_heads import TinyHead, tiny_head
+from tests.support.tiny_heads import TinyHead, reorder, tiny_head
 from yolotrt import assets
 from yolotrt.backends.box_branch import BoxBranch, cut_boxes
 from yolotrt.export.head_surgery import cut_head
@@ -84,6 +84,24 @@ def test_a_raw_head() -> None:
     got = trunk | run(branch.boxes, {name: trunk[name] for name in branch.features})
     for name, expected in run(raw.model, {"images": images}).items():
         np.testing.assert_allclose(got[name], expected, rtol=1e-5, atol=1e-4)
+
+
+def test_levels_of_a_raw_head_come_as_its_outputs_do() -> None:
+    whole = tiny_head(HEAD)
+    raw = cut_head(whole, read_onnx_spec(whole))
+    reorder(raw.model, HEAD.strides)
+    branch = cut_boxes(raw.model, raw.spec)
+    assert branch is not None
+    assert [level.values for level in branch.levels] == branch.outputs == ["boxes_8", "boxes_16"]
+    assert branch.features == ["cell_8", "cell_16"]
+
+
+def test_a_raw_head_whose_boxes_are_something_of_a_branch_stays() -> None:
+    whole = tiny_head(HEAD)
+    raw = cut_head(whole, read_onnx_spec(whole))
+    node_of(raw.model, "boxes_16").output[0] = "before"
+    raw.model.graph.node.append(helper.make_node("Neg", ["before"], ["boxes_16"]))
+    assert cut_boxes(raw.model, raw.spec) is None
 
 
 def test_equal_constants_under_an_identity() -> None:

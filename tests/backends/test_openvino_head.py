@@ -13,15 +13,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.support.tiny_heads import TinyHead, save_raw, tiny_head
+from tests.support.tiny_heads import TinyHead, reorder, save_raw, tiny_head
 from yolotrt import Detections, Detector, assets
 from yolotrt.backends import openvino_graph, openvino_head
 from yolotrt.backends.box_patches import Patches
+from yolotrt.backends.onnx_runtime import OnnxRuntimeBackend
 from yolotrt.backends.openvino_ import OpenVinoBackend
 from yolotrt.backends.openvino_head import HeadRequest
 from yolotrt.backends.openvino_patches import few
 from yolotrt.decode.raw import as_anchor_free
-from yolotrt.errors import NonFiniteOutputError
+from yolotrt.errors import BackendError, NonFiniteOutputError
 from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.letterbox_cpu import letterbox
@@ -126,6 +127,21 @@ def test_boxes_at_the_rim(tmp_path: Path, raw: bool, counted: list[int]) -> None
 
 
 @pytest.mark.usefixtures("always")
+def test_levels_in_another_order(tmp_path: Path, counted: list[int]) -> None:
+    path = save_raw(FIXED, tmp_path / "m.onnx")
+    model = onnx.load(path)
+    reorder(model, FIXED.strides)
+    onnx.save(model, tmp_path / "other.onnx")
+    with backend_of(path) as expected, backend_of(tmp_path / "other.onnx") as backend:
+        batch = noise(backend, 1)
+        every = outputs(expected, batch)
+        np.testing.assert_allclose(outputs(backend, batch), every, rtol=1e-4, atol=1e-3)
+        outputs(backend, batch, 0.0)  # the first is tried
+        np.testing.assert_allclose(outputs(backend, batch, 0.0), every, rtol=1e-4, atol=1e-3)
+    assert counted[-1] == every.shape[2]
+
+
+@pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("raw", [False, True], ids=["whole", "raw"])
 def test_no_boxes(tmp_path: Path, raw: bool, counted: list[int]) -> None:
     with backend_of(saved(tmp_path / "m.onnx", FIXED, raw=raw)) as backend:
@@ -186,14 +202,103 @@ def test_boxes_from_elsewhere(tmp_path: Path, counted: list[int]) -> None:
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("change", [wider, swapped])
 def test_a_head_with_other_arithmetic(
-    tmp_path: Path, change: Callable[[onnx.ModelProto], None], counted: list[int]
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None], counted: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "yolotrt")
     with backend_of(saved(tmp_path / "m.onnx", FIXED, change=change)) as backend:
         batch = noise(backend, 1)
         every = outputs(backend, batch)
         for _ in range(3):
             np.testing.assert_array_equal(outputs(backend, batch, threshold(every, 0.1)), every)
         assert len(counted) == 1, "it is tried once"
+        for stream in backend.side_by_side():
+            stream.infer(dataclasses.replace(batch, above=0.0))
+        assert len(counted) == 1, "nor do streams try it again"
+    (told,) = caplog.messages
+    assert str(tmp_path / "m.onnx") in told
+
+
+class Calls:
+    """What OpenVINO reads and compiles: files and graphs by their names. It fails with what is `refused`."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.refused = ""
+
+    def add(self, call: str) -> None:
+        self.done.append(call)
+        if call == self.refused:
+            raise RuntimeError("Exception from somewhere:\nno such kernel")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    import openvino
+
+    found = Calls()
+    read, compiled = openvino.Core.read_model, openvino.Core.compile_model
+
+    def reading(core: Any, model: Any) -> Any:
+        found.add(f"read {Path(model).name if isinstance(model, str) else onnx.load_from_string(model).graph.name}")
+        return read(core, model)
+
+    def compiling(core: Any, model: Any, device: str, config: dict[str, Any]) -> Any:
+        found.add(f"compile {model.get_friendly_name()}, {config['PERFORMANCE_HINT']}")
+        return compiled(core, model, device, config)
+
+    monkeypatch.setattr(openvino.Core, "read_model", reading)
+    monkeypatch.setattr(openvino.Core, "compile_model", compiling)
+    return found
+
+
+def test_what_is_cut_is_not_read_whole(tmp_path: Path, calls: Calls) -> None:
+    with backend_of(saved(tmp_path / "m.onnx", FIXED)):
+        assert "read box_patches" in calls.done
+        assert "read m.onnx" not in calls.done
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("raw", [False, True], ids=["whole", "raw"])
+@pytest.mark.parametrize("refused", ["read box_patches", "compile box_patches, LATENCY"])
+def test_parts_that_openvino_refuses(
+    tmp_path: Path, raw: bool, refused: str, calls: Calls, counted: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = saved(tmp_path / "m.onnx", FIXED, raw=raw)
+    calls.refused = refused
+    with backend_of(path) as backend, OnnxRuntimeBackend(path, backend.spec) as reference:
+        batch = noise(backend, 1)
+        expected = as_anchor_free(reference.infer(batch)).first
+        for each in (backend, *backend.side_by_side()):
+            found = as_anchor_free(each.infer(dataclasses.replace(batch, above=0.0))).first
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+    assert not counted
+    assert calls.done.count("read m.onnx") == 1
+    (told,) = caplog.messages
+    assert str(path) in told
+    assert told.endswith("no such kernel")
+
+
+@pytest.mark.usefixtures("always")
+def test_parts_that_openvino_refuses_for_streams(
+    tmp_path: Path, calls: Calls, counted: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    calls.refused = "compile box_patches, THROUGHPUT"
+    with backend_of(saved(tmp_path / "m.onnx", FIXED)) as backend:
+        batch = noise(backend, 1)
+        every = outputs(backend, batch)
+        for stream in backend.side_by_side():
+            found = stream.infer(dataclasses.replace(batch, above=0.0)).first
+            np.testing.assert_allclose(found, every, rtol=1e-4, atol=1e-3)
+        assert not counted
+        outputs(backend, batch, 0.0)
+    assert len(counted) == 1, "what runs goes on in parts"
+    assert len(caplog.messages) == 1
+
+
+def test_what_openvino_refuses_altogether(tmp_path: Path, calls: Calls) -> None:
+    calls.refused = "compile tiny_head, LATENCY"
+    with pytest.raises(BackendError, match=r"cannot load .*m\.onnx: no such kernel$"):
+        backend_of(saved(tmp_path / "m.onnx", FIXED))
 
 
 def test_all_boxes_where_that_is_cheaper(tmp_path: Path, counted: list[int]) -> None:

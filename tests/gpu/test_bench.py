@@ -81,7 +81,8 @@ def test_a_plan_alone_is_timed_by_the_gpu(bundle: Path, onnx: Path) -> None:
 def test_versions_of_an_export_are_timed(tmp_path: Path, size: str) -> None:
     path = tiny_yolo(tmp_path / "tiny.onnx", dynamic_size=size == "dynamic")
     where = Where(target="tensorrt-rtx", flavour=for_target("auto"), plan=PlanOptions())
-    found = measure_latencies({"FP32": (load_onnx(path), "fp32")}, read_onnx_spec(path), where)["FP32"]
+    picture = np.full((64, 96, 3), 114, np.uint8)
+    found = measure_latencies({"FP32": (load_onnx(path), "fp32")}, read_onnx_spec(path), where, picture)["FP32"]
     assert isinstance(found, Latency), found
     assert 0 < found.p50_ms <= found.p90_ms
     assert "cuda:0" in found.runtime

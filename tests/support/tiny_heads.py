@@ -252,6 +252,16 @@ def _dynamic_anchors(head: TinyHead, boxes: Sequence[str]) -> tuple[list[onnx.No
     return nodes, values
 
 
+def reorder(model: onnx.ModelProto, strides: Sequence[int]) -> None:
+    """Let the last level of a raw model come first among its nodes."""
+    stem, *nodes = model.graph.node
+    by_level = [[n for n in nodes if str(stride) in n.output[0].split("_")] for stride in reversed(strides)]
+    assert sum(map(len, by_level)) == len(nodes)
+    del model.graph.node[:]
+    model.graph.node.extend([stem, *(node for level in by_level for node in level)])
+    onnx.checker.check_model(model)
+
+
 def save_raw(head: TinyHead, path: Path) -> Path:
     """Write the whole model without its head, as `yolotrt export --head raw` does, and return the path."""
     model = tiny_head(head)

@@ -73,7 +73,7 @@ class BoxBranch:
         scores: of an `anchor_free` head the one tensor `[N, nc, A]`; of a `raw` one `RawLevel.scores` of each level.
         outputs: of an `anchor_free` head the one tensor `[N, 4, A]` of cx, cy, w, h in input pixels; of a `raw` one
             `RawLevel.boxes` of each level.
-        levels: in the order of the anchors.
+        levels: in the order of the anchors; of a `raw` head in that of `outputs`.
     """
 
     trunk: onnx.ModelProto = field(repr=False)
@@ -105,7 +105,7 @@ def cut_boxes(model: onnx.ModelProto, spec: ModelSpec) -> BoxBranch | None:
     if ends is None:
         return None
     scores, outputs = ends
-    levels = _levels(graph, outputs)
+    levels = _levels(graph, outputs, raw=spec.head == "raw")
     if not levels:
         return None
     features = [level.feature for level in levels]
@@ -187,8 +187,8 @@ def _anchor_free_ends(graph: _Graph, spec: ModelSpec) -> Ends | None:
     return ([scores], [boxes]) if _ints(joined, "axis") in ([1], [-2]) else None
 
 
-def _levels(graph: _Graph, outputs: Sequence[str]) -> list[BranchLevel]:
-    """The branches that boxes follow from; none where they follow from anything else."""
+def _levels(graph: _Graph, outputs: Sequence[str], *, raw: bool) -> list[BranchLevel]:
+    """The branches that boxes follow from, or are where the head is raw; none where they follow from anything else."""
     found: dict[str, BranchLevel] = {}
     pending, seen = list(outputs), set[str]()
     while pending:
@@ -203,7 +203,10 @@ def _levels(graph: _Graph, outputs: Sequence[str]) -> list[BranchLevel]:
         else:
             found[name] = level
     # By their place in the graph. Whether that is the order of the anchors, running them shows.
-    levels = [found[o] for node in graph.model.graph.node for o in node.output if o in found]
+    placed = [o for node in graph.model.graph.node for o in node.output if o in found]
+    levels = [found[name] for name in (outputs if raw else placed) if name in found]
+    if raw and len(levels) != len(outputs):
+        return []
     channels = {len(level.last.bias) for level in levels}
     if len(channels) != 1 or channels.pop() % SIDES or len({level.feature for level in levels}) != len(levels):
         return []

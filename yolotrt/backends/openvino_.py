@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from yolotrt.backends.base import Backend, BackendInfo, cpu_precision
-from yolotrt.backends.openvino_graph import Array, CpuGraph, given, read_graph, taken
-from yolotrt.backends.openvino_head import HeadRequest
+from yolotrt.backends.openvino_graph import Array, CpuGraph, given, last_line, read_graph, taken
+from yolotrt.backends.openvino_head import CpuHead, HeadRequest, Trust
 from yolotrt.backends.openvino_import import import_openvino, openvino_core
-from yolotrt.errors import BackendError
+from yolotrt.errors import BackendError, ModelError
 from yolotrt.model_spec import ModelSpec
 from yolotrt.types import Batch, RawOutputs
 
 if TYPE_CHECKING:
     import openvino
+
+
+_log = logging.getLogger(__name__)
 
 
 class Request(Protocol):
@@ -60,12 +64,11 @@ class OpenVinoBackend(Backend):
     def __init__(self, path: Path, spec: ModelSpec, *, threads: int = 0) -> None:
         openvino = import_openvino(needed_for="The back-end openvino")
         self._path, self._threads = path, threads
+        self._raw, self._outputs = spec.raw, spec.outputs
         self._core = openvino_core(needed_for="The back-end openvino")
-        try:
-            self._graph = read_graph(self._core, path, raw=spec.raw, cut=spec)
-        except RuntimeError as e:
-            raise self._cannot_load(e) from e
-        compiled = self._compile(self._graph.model, "LATENCY")
+        self._trust = Trust(str(path))
+        self._graph = self._read(cut=spec)
+        compiled, (self._request,) = self._load("LATENCY")
         super().__init__(
             spec,
             BackendInfo(
@@ -78,7 +81,6 @@ class OpenVinoBackend(Backend):
             ),
         )
         self._streams: tuple[_Stream, ...] = ()
-        self._request = self._requests(compiled, "LATENCY", 1)[0]
 
     def _side_by_side(self) -> tuple[Backend, ...]:
         """One back-end per stream of OpenVINO's throughput mode, which is compiled at the first call.
@@ -86,23 +88,43 @@ class OpenVinoBackend(Backend):
         Each stream computes with few threads, so that cores do not wait for each other at every layer.
         """
         if not self._streams:
-            compiled = self._compile(self._graph.model, "THROUGHPUT")
-            count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-            self._streams = tuple(_Stream(self, request) for request in self._requests(compiled, "THROUGHPUT", count))
+            _, requests = self._load("THROUGHPUT")
+            self._streams = tuple(_Stream(self, request) for request in requests)
         return self._streams
 
-    def _requests(self, compiled: openvino.CompiledModel, hint: str, count: int) -> list[Request]:
-        """Requests of the graph, for one thread each.
+    def _read(self, cut: ModelSpec | None = None) -> CpuGraph:
+        try:
+            return read_graph(self._core, self._path, raw=self._raw, cut=cut)
+        except RuntimeError as e:
+            raise self._cannot_load(e) from e
+        except ModelError as e:
+            raise BackendError(f"OpenVINO cannot load {e}") from e
+
+    def _load(self, hint: str) -> tuple[openvino.CompiledModel, list[Request]]:
+        """Compile `CpuGraph.model`, with requests of the graph, for one thread each.
+
+        A graph that is cut, and whose parts OpenVINO cannot compile, is taken whole from now on.
 
         Args:
-            compiled: `CpuGraph.model`.
-            hint: what that was compiled for.
-            count: how many.
+            hint: what to compile it for: `LATENCY`, with one request, or `THROUGHPUT`.
         """
         head = self._graph.head
-        if head is None:
-            names = [tensor.name for tensor in self.spec.outputs]
-            return [_Whole(compiled.create_infer_request(), names, self._graph.turned) for _ in range(count)]
+        try:
+            compiled = self._compile(self._graph.model, hint)
+            count = 1 if hint == "LATENCY" else int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            return compiled, self._whole(compiled, count) if head is None else self._cut(head, compiled, hint, count)
+        except RuntimeError as e:
+            if head is None:
+                raise self._cannot_load(e) from e
+            _log.warning("%s: OpenVINO cannot compile it in parts, so it stays whole: %s", self._path, last_line(e))
+        self._graph = self._read()
+        return self._load(hint)
+
+    def _whole(self, compiled: openvino.CompiledModel, count: int) -> list[Request]:
+        names = [tensor.name for tensor in self._outputs]
+        return [_Whole(compiled.create_infer_request(), names, self._graph.turned) for _ in range(count)]
+
+    def _cut(self, head: CpuHead, compiled: openvino.CompiledModel, hint: str, count: int) -> list[Request]:
         boxes, patches = (self._compile(part, hint, streams=count) for part in (head.boxes, head.patches))
         return [
             HeadRequest(
@@ -110,6 +132,7 @@ class OpenVinoBackend(Backend):
                 trunk=compiled.create_infer_request(),
                 boxes=boxes.create_infer_request(),
                 patches=patches.create_infer_request(),
+                trust=self._trust,
             )
             for _ in range(count)
         ]
@@ -120,14 +143,10 @@ class OpenVinoBackend(Backend):
             config["NUM_STREAMS"] = streams
         if self._threads:
             config["INFERENCE_NUM_THREADS"] = self._threads
-        try:
-            return self._core.compile_model(model, "CPU", config)
-        except RuntimeError as e:
-            raise self._cannot_load(e) from e
+        return self._core.compile_model(model, "CPU", config)
 
     def _cannot_load(self, error: RuntimeError) -> BackendError:
-        # It lists every node that it stumbles over; the last line says why.
-        return BackendError(f"OpenVINO cannot load {self._path}: {str(error).strip().splitlines()[-1][:200]}")
+        return BackendError(f"OpenVINO cannot load {self._path}: {last_line(error)}")
 
     def _infer(self, batch: Batch) -> RawOutputs:
         return _run(self._request, batch, self.spec)

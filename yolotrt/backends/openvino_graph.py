@@ -18,6 +18,7 @@ of raw heads are given so too.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     import openvino
 
 Array = npt.NDArray[Any]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +78,7 @@ def read_graph(
         core: of OpenVINO.
         path: the ONNX file.
         raw: its head, if that is raw.
-        cut: what it is, where it is to be cut before its boxes if it can be.
+        cut: what it is, where it is to be cut before its boxes if it can be, and if OpenVINO can read it so.
         cpuinfo: where Linux tells what the CPU can do.
 
     Raises:
@@ -83,19 +86,23 @@ def read_graph(
         BackendError: an INT8 graph of a form that it would compute wrongly, or that would crash it here.
         ModelError: the file cannot be read.
     """
+    graph = load_onnx(path)
+    if cut is not None and (branch := cut_boxes(graph, cut)) is not None:
+        try:
+            found = _cut_graph(core, branch, joined="" if raw else cut.outputs[0].name)
+        except RuntimeError as e:
+            _log.warning("%s: OpenVINO cannot read it in parts, so it stays whole: %s", path, last_line(e))
+        else:
+            if found is not None:
+                return found
     model = core.read_model(str(path))
-    operators = model.get_ops()
-    int8 = any(op.get_type_name() == "FakeQuantize" for op in operators)
-    fp8 = any(o.get_element_type().to_string().startswith("f8") for op in operators for o in op.outputs())
+    int8, fp8 = _quantized(model)
     if int8 and model.is_dynamic() and _has_amx(cpuinfo):
         # openvinotoolkit/openvino#37577: not an error, but the end of the process.
         raise BackendError(
             "OpenVINO crashes on CPUs with AMX where an INT8 graph leaves its batch or size open",
             remedy="Export it with a fixed batch and size, or use --backend onnxruntime.",
         )
-    graph = load_onnx(path)
-    if cut is not None and not int8 and not fp8 and (branch := cut_boxes(graph, cut)) is not None:
-        return _cut_graph(core, branch, joined="" if raw else cut.outputs[0].name)
     changed = fold_dfl(unsigned_activations(graph))
     exact = not int8 or adds_exactly()
     if not exact:
@@ -107,14 +114,31 @@ def read_graph(
     return CpuGraph(model=_channels_last(model, turned), turned=turned, int8=int8, exact=exact)
 
 
-def _cut_graph(core: openvino.Core, branch: BoxBranch, *, joined: str) -> CpuGraph:
+def last_line(error: RuntimeError) -> str:
+    """Why OpenVINO failed. It lists every node that it stumbles over; the last line says it."""
+    return str(error).strip().rpartition("\n")[2][:200]
+
+
+def _quantized(model: openvino.Model) -> tuple[bool, bool]:
+    """Whether there is INT8 in it, and FP8."""
+    operators = model.get_ops()
+    int8 = any(op.get_type_name() == "FakeQuantize" for op in operators)
+    return int8, any(o.get_element_type().to_string().startswith("f8") for op in operators for o in op.outputs())
+
+
+def _cut_graph(core: openvino.Core, branch: BoxBranch, *, joined: str) -> CpuGraph | None:
+    """None where it is quantized. Raises RuntimeError where OpenVINO cannot read it."""
+
     def read(model: onnx.ModelProto) -> openvino.Model:
         return core.read_model(model.SerializeToString())
 
-    boxes = _channels_last(read(fold_dfl(branch.boxes)), () if joined else branch.outputs)
+    trunk, boxes = read(branch.trunk), read(fold_dfl(branch.boxes))
+    if any((*_quantized(trunk), *_quantized(boxes))):
+        return None
+    boxes = _channels_last(boxes, () if joined else branch.outputs)
     patches = read(patch_graph(branch, distances=bool(joined)))
     head = CpuHead.of(branch, boxes=boxes, patches=patches, joined=joined)
-    return CpuGraph(model=_channels_last(read(branch.trunk), branch.features), head=head)
+    return CpuGraph(model=_channels_last(trunk, branch.features), head=head)
 
 
 def _channels_last(model: openvino.Model, outputs: Iterable[str]) -> openvino.Model:

@@ -6,6 +6,7 @@ it costs no more, and at the first batch, to see that the boxes of some anchors 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]
+
+_log = logging.getLogger(__name__)
 
 # Measured with a YOLOv8n on two cores: a multiplication for some anchors alone takes two to three times as long as one
 # for all of them, and before the first of them is done the time of so many of these is gone.
@@ -89,12 +92,31 @@ class CpuHead:
         return sum(m * first + n * others for m, first, n, others in every)
 
 
+class Trust:
+    """Whether boxes of some anchors alone came out as those of all. One for all requests of a graph.
+
+    Args:
+        name: of the graph, for the log.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.holds = True
+        self._name = name
+
+    def lose(self, why: str) -> None:
+        """Have all boxes computed from now on; logged the first time."""
+        if self.holds:
+            self.holds = False
+            _log.info("%s: the boxes above the threshold are not computed alone: %s", self._name, why)
+
+
 class HeadRequest:
     """Runs a graph that is cut. For one thread at a time.
 
     Args:
         head: what follows the trunk.
         trunk, boxes, patches: requests of the three parts.
+        trust: in the boxes of some anchors alone.
     """
 
     def __init__(
@@ -104,10 +126,11 @@ class HeadRequest:
         trunk: openvino.InferRequest,
         boxes: openvino.InferRequest,
         patches: openvino.InferRequest,
+        trust: Trust,
     ) -> None:
         self._head, self._trunk, self._boxes = head, trunk, boxes
         self._request = PatchRequest(request=patches)
-        self._tried, self._trusted = False, True
+        self._tried, self._trust = False, trust
 
     def run(self, images: Mapping[str, Array], above: float) -> dict[str, Array]:
         """The outputs of the whole graph, by their names, which belong to the caller.
@@ -122,7 +145,7 @@ class HeadRequest:
         features = [found[name] for name in self._head.features]
         scores = [found[name] for name in self._head.scores]
         result = self._anchor_free(scores[0], features) if self._head.joined else self._raw(scores, features)
-        cells = self._above(result.scores, above) if self._trusted and math.isfinite(above) else None
+        cells = self._above(result.scores, above) if self._trust.holds and math.isfinite(above) else None
         patches = None if cells is None else self._patches_of(cells, features)
         if cells is None or patches is None or not self._tried:
             self._fill(result, features)
@@ -139,7 +162,8 @@ class HeadRequest:
         boxes, output[:, SIDES:] = output[:, :SIDES], scores
         boxes[:] = 0
         places = [0, *np.cumsum([f.shape[1] * f.shape[2] for f in features]).tolist()]
-        self._trusted &= places[-1] == anchors  # else there are boxes that come from elsewhere
+        if places[-1] != anchors:
+            self._trust.lose("others come from elsewhere")
         levels = [slice(*pair) for pair in pairwise(places)]
         return _Result(
             arrays={self._head.joined: output},
@@ -205,7 +229,8 @@ class HeadRequest:
         for level, chosen, rows in zip(result.boxes, cells, self._some(features, cells, patches), strict=True):
             whole = level[np.divmod(chosen, level.shape[1])]
             allowed = _BOX_PX if self._head.joined else _VALUE * np.maximum(1, np.abs(whole))
-            self._trusted &= bool((np.abs(rows - whole) < allowed).all())
+            if not (np.abs(rows - whole) < allowed).all():
+                self._trust.lose("the head does something else with them")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +20,9 @@ from yolotrt.export.gate.proof import Latency
 from yolotrt.export.gate.running import write_model
 from yolotrt.model_files import ModelFiles
 from yolotrt.model_spec import ModelSpec, Precision
-from yolotrt.options import PlanOptions, Target
+from yolotrt.options import DetectOptions, PlanOptions, Target
 from yolotrt.preprocess.letterbox_cpu import letterbox
-from yolotrt.types import Batch
+from yolotrt.types import Batch, ImageU8
 
 if TYPE_CHECKING:
     import onnx
@@ -57,7 +58,7 @@ class Where:
 
 
 def measure_latencies(
-    models: Mapping[str, tuple[onnx.ModelProto, Precision]], spec: ModelSpec, where: Where
+    models: Mapping[str, tuple[onnx.ModelProto, Precision]], spec: ModelSpec, where: Where, picture: ImageU8
 ) -> dict[str, Latency | str]:
     """Time all versions in turns, so that whatever else the machine does falls on all of them.
 
@@ -65,6 +66,7 @@ def measure_latencies(
         models: by name: the graph and its precision.
         spec: of the graphs.
         where: what runs them.
+        picture: one like those that the model will see: what lies in it decides how many boxes are worked out.
 
     Returns:
         By name; a text where a version cannot be measured: why.
@@ -79,7 +81,7 @@ def measure_latencies(
             with _said(found, name):
                 path = folder / f"{number}.onnx"
                 described = write_model(path, model, spec, precision)
-                opened[name] = stack.enter_context(_open(path, described, where))
+                opened[name] = stack.enter_context(_open(path, described, where, picture))
         found |= _time(opened, spec.batch.opt)
     return {name: found[name] for name in models}
 
@@ -102,13 +104,13 @@ class _Ready:
 
 
 @contextlib.contextmanager
-def _open(path: Path, spec: ModelSpec, where: Where) -> Iterator[_Ready]:
+def _open(path: Path, spec: ModelSpec, where: Where, picture: ImageU8) -> Iterator[_Ready]:
     """Load a version from its ONNX file as `Detector` would."""
     if where.flavour is None:
         files = ModelFiles(asked=path, onnx=path)
         name: BackendName = "openvino" if where.target == "openvino" else "auto"
         with open_backend(files, backend=name, device="cpu") as backend:
-            yield _on_host(backend, spec)
+            yield _on_host(backend, spec, picture)
         return
     from yolotrt.backends.bare_engine import bare_engine
     from yolotrt.export.plan import build_plan
@@ -117,14 +119,14 @@ def _open(path: Path, spec: ModelSpec, where: Where) -> Iterator[_Ready]:
     plan.write_bytes(build_plan(path, flavour=where.flavour, spec=spec, options=where.plan).data)
     if spec.is_dynamic_size:  # such a plan does not run as a CUDA graph
         with open_backend(ModelFiles(asked=plan, plan=plan)) as backend:
-            yield _on_host(backend, spec)
+            yield _on_host(backend, spec, picture)
         return
     with bare_engine(plan, spec.batch.opt) as engine:
         yield _Ready(engine.run, engine.info)
 
 
-def _on_host(backend: Backend, spec: ModelSpec) -> _Ready:
-    batch = _batch(spec, channels_last=backend.channels_last)
+def _on_host(backend: Backend, spec: ModelSpec, picture: ImageU8) -> _Ready:
+    batch = _batch(spec, picture, channels_last=backend.channels_last)
     return _Ready(lambda: backend.infer(batch), backend.info)
 
 
@@ -152,7 +154,9 @@ def _latency(seconds: Sequence[float], info: BackendInfo, batch: int) -> Latency
     return Latency(p50_ms=round(p50, 3), p90_ms=round(p90, 3), runs=len(seconds), batch=batch, runtime=str(info))
 
 
-def _batch(spec: ModelSpec, *, channels_last: bool) -> Batch:
-    """Grey pictures: what is in them does not change how long they take."""
-    picture = np.full((*spec.imgsz, 3), 114, np.uint8)
-    return letterbox([picture] * spec.batch.opt, spec, channels_last=channels_last)
+def _batch(spec: ModelSpec, picture: ImageU8, *, channels_last: bool) -> Batch:
+    """One picture, repeated, as a detector hands it to the model by default, but always in the model's own size."""
+    if spec.letterbox.resize == "minimal":
+        spec = dataclasses.replace(spec, letterbox=dataclasses.replace(spec.letterbox, resize="fit"))
+    found = letterbox([picture] * spec.batch.opt, spec, channels_last=channels_last)
+    return dataclasses.replace(found, above=DetectOptions().conf)

@@ -19,6 +19,7 @@ from yolotrt.export.quantize.pictures import CalibrationPictures
 from yolotrt.export.quantize.sensitivity import Sensitivity
 from yolotrt.export.stages import StageLog
 from yolotrt.model_spec import ModelSpec, Precision
+from yolotrt.sources.images import read_image
 
 if TYPE_CHECKING:
     import onnx
@@ -162,7 +163,10 @@ class _Run:
     def _latencies(self) -> dict[str, Latency | str]:
         with self._log.stage("latency") as stage:
             found = measure_latencies(
-                {c.name: (c.model, c.precision) for c in self._candidates}, self._task.spec, self._task.where
+                {c.name: (c.model, c.precision) for c in self._candidates},
+                self._task.spec,
+                self._task.where,
+                read_image(self._yardstick.paths[0]),
             )
             times = [f"{name} {t.p50_ms:.2f} ms" for name, t in found.items() if isinstance(t, Latency)]
             stage.result = ", ".join(times) or f"not measured: {next(iter(found.values()))}"
