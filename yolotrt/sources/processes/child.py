@@ -113,6 +113,7 @@ def _listen(told: Connection, lines: Sequence[_Reader]) -> None:
                     key.data.hear()
                 except (EOFError, OSError):
                     selector.unregister(key.fileobj)
+                    key.data.stop()
 
 
 class _RefusedError(Exception):
@@ -173,12 +174,16 @@ class _Reader(Watcher):
             self._begun.put(order)
         else:
             assert isinstance(order, Stop)
-            self._stopped.set()
-            self._room.release()
-            self._grants.put(Grant())
-            self._begun.put(None)
-            if self._source is not None:
-                self._source.stop()
+            self.stop()
+
+    def stop(self) -> None:
+        """Read no more, whatever it waits for; from any thread."""
+        self._stopped.set()
+        self._room.release()
+        self._grants.put(Grant())
+        self._begun.put(None)
+        if self._source is not None:
+            self._source.stop()
 
     def work(self, nvdec: Nvdec | str) -> None:
         """Read the source, from what `Begin` says to its end."""
