@@ -1,0 +1,158 @@
+"""A source that another process reads, with both sides in this one: what goes wrong in between."""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from tests.sources.test_processes import Machine
+from tests.support.host_nvdec import HostNvdec
+from tests.support.media import cut, moving_box, write_video
+from yolotrt.cuda.machine import Memory
+from yolotrt.errors import CudaError, SourceError
+from yolotrt.sources import VideoSource
+from yolotrt.sources.device_images import Budget, Downloads, PooledImage
+from yolotrt.sources.nvdec import Nvdec
+from yolotrt.sources.nvdec_api import NvVideoCodec
+from yolotrt.sources.processes.child import _Reader
+from yolotrt.sources.processes.messages import Begin
+from yolotrt.sources.processes.remote import Line
+from yolotrt.sources.processes.slots import Slots
+from yolotrt.sources.selection import Selection
+from yolotrt.types import Frame
+
+
+class Sides:
+    """Both ends of a line, each with a GPU of its own that sees the other's memory."""
+
+    def __init__(self, source: VideoSource, *, limit: int = 40, recipe: bytes | None = None) -> None:
+        ours, theirs = socket.socketpair()
+        self.source, self.owner, self.other = source, Machine(), Machine()
+        flags = mmap.mmap(-1, 1024)
+        self.slots = Slots(self.owner, Budget(2**30), flags, range(1024))
+        begin = Begin(
+            recipe=pickle.dumps(source.recipe) if recipe is None else recipe,
+            selection=Selection(),
+            forced=True,
+            limit=limit,
+            window=32,
+        )
+        self.line = Line(Connection(ours.detach()), begin, self.slots, Downloads(self.owner), lambda: "exit code 1")
+        self.reader = _Reader(Connection(theirs.detach()), flags)
+        nvdec = Nvdec(api=cast("NvVideoCodec", HostNvdec()), machine=self.other, limit=0, budget=Budget(0))
+        self.worker = threading.Thread(target=self.reader.work, args=(nvdec,), daemon=True)
+        self.worker.start()
+        self.listener = threading.Thread(target=self._listen, daemon=True)
+        self.listener.start()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                self.reader.hear()
+        except (EOFError, OSError):
+            self.reader.stop()
+
+    def frames(self) -> Iterator[Frame]:
+        return self.line.frames(self.source)
+
+    def ended(self) -> bool:
+        """Whether both threads of the other side are over, within 10 s."""
+        for thread in (self.worker, self.listener):
+            thread.join(10)
+        return not (self.worker.is_alive() or self.listener.is_alive())
+
+
+def video(folder: Path, count: int, size: tuple[int, int] = (96, 128)) -> VideoSource:
+    return VideoSource(write_video(folder / "a.mp4", moving_box(count, size)))
+
+
+def test_all_is_given_back_at_the_end(tmp_path: Path) -> None:
+    sides = Sides(video(tmp_path, 60))
+    wanted = [frame.index for frame in sides.source]
+    assert [frame.index for frame in sides.frames()] == wanted
+    assert sides.ended()
+    assert sides.owner.open == sides.other.open == 0
+
+
+def test_a_gpu_that_is_lost_to_the_other_side(tmp_path: Path) -> None:
+    """Its last frames cannot be waited for; that is told, not waited for as well."""
+    sides = Sides(video(tmp_path, 300))
+    given: list[int] = []
+
+    def read() -> None:
+        for frame in sides.frames():
+            given.append(frame.index)
+            sides.other.fails = len(given) >= 40
+
+    with pytest.raises(CudaError, match="LAUNCH_FAILED"):
+        read()
+    assert 40 <= len(given) < 300
+    assert sides.ended()
+
+
+def test_memory_that_runs_out_on_the_other_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What there is no room for goes through the host, as in one process."""
+    sides = Sides(video(tmp_path, 60))
+    adopt, adopted = sides.other.adopted, []
+
+    def some(name: bytes, size: int) -> Memory:
+        adopted.append(name)
+        if len(adopted) > 2:
+            raise CudaError("another process's GPU memory cannot be used: out of GPU memory")
+        return adopt(name, size)
+
+    monkeypatch.setattr(sides.other, "adopted", some)
+    frames = list(sides.frames())
+    assert len(frames) == 60
+    assert [isinstance(frame.picture, PooledImage) for frame in frames] == [True] * 2 + [False] * 58
+    assert len(adopted) == 3, "it is not asked for again and again"
+    for got, wanted in zip(frames, sides.source, strict=True):
+        np.testing.assert_array_equal(got.pixels, wanted.pixels)
+
+
+def test_given_up_while_the_other_side_sends(tmp_path: Path) -> None:
+    sides = Sides(video(tmp_path, 300, (480, 640)), limit=0)  # all through the host, and much of it
+    frames = sides.frames()
+    next(frames)
+    time.sleep(0.5)
+    cast("object", frames).close()  # type: ignore[attr-defined]
+    assert sides.ended()
+
+
+def test_an_error_of_who_is_told(tmp_path: Path) -> None:
+    """`print` to a closed pipe says nothing of the process that decodes."""
+
+    def fail(_: SourceError) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    sides = Sides(VideoSource(cut(write_video(tmp_path / "a.mkv", moving_box(60)), 0.6)))
+    sides.source.on_problem = fail
+    with pytest.raises(BrokenPipeError):
+        list(sides.frames())
+    assert sides.ended()
+
+
+def test_a_source_that_the_other_side_cannot_make(tmp_path: Path) -> None:
+    sides = Sides(video(tmp_path, 20), recipe=b"no pickle")
+    assert [frame.index for frame in sides.frames()] == list(range(20))
+    assert sides.ended()
+
+
+def test_stopped_by_who_made_the_source(tmp_path: Path) -> None:
+    sides = Sides(video(tmp_path, 300))
+    for frame in sides.frames():
+        if frame.index == 5:
+            sides.source.stop()
+    assert frame.index < 299
+    assert sides.ended()
+    sides.source.stop()  # nobody reads it any more
