@@ -216,7 +216,7 @@ class Detector:
             decoders = self.decoders(decoder, processes=decode_processes)
             for each in sources:
                 each.decoders = decoders
-            ahead = 0 if any(s.info.live for s in sources) else 1
+            is_live = any(s.info.live for s in sources)
             names: deque[str] = deque()  # of the streams of all frames on their way, which come back in order
 
             def batches(reading: Reading) -> Iterator[list[Frame]]:
@@ -224,9 +224,10 @@ class Detector:
                     names.extend(item.inlet.record.name for item in taken)
                     yield [item.frame for item in taken]
 
-            if any(s.info.live for s in sources):
+            if is_live:
                 self.get_ready()
             with Reading.of(sources, self.spec.batch.opt) as reading:
+                ahead = 0 if is_live else 1
                 running = self.detect_batches(batches(reading), ahead=ahead, cancel=reading.cancel)
                 with contextlib.closing(running) as results:
                     for result in results:

@@ -52,13 +52,24 @@ class Budget:
         self._left = size
         self._lock = threading.RLock()  # a lease may end anywhere, and in here as well
 
-    def take(self, size: int) -> bool:
+    def allocate(self, machine: Machine, size: int) -> Memory | None:
+        """Memory of a GPU, to be freed by `free`; None where it is too much, or there is not enough."""
         with self._lock:
-            fits = size <= self._left
-            self._left -= size if fits else 0
-            return fits
+            if size > self._left:
+                return None
+            self._left -= size
+        try:
+            return machine.allocate(size)
+        except CudaError:
+            self._give_back(size)
+            return None
 
-    def give_back(self, size: int) -> None:
+    def free(self, memory: Memory) -> None:
+        """Free what `allocate` gave. To be called inside of `Machine.active`, as that."""
+        self._give_back(memory.size)
+        memory.close()
+
+    def _give_back(self, size: int) -> None:
         with self._lock:
             self._left += size
 
@@ -141,7 +152,7 @@ class SurfacePool:
             if place.slab.size == wanted:
                 return Lease(self, place)
             self._retire(place)  # the size of the pictures has changed
-        count = min(max(self._made, 1), _MOST_IN_SLAB, self._limit - self._made)
+        count = next_slab(self._made, self._limit)
         while count > 0:
             slab = self._slab(wanted, count)
             if slab is not None:
@@ -170,12 +181,8 @@ class SurfacePool:
 
     def _slab(self, size: int, count: int) -> _Slab | None:
         whole = aligned(size) * (count - 1) + size
-        if not self._budget.take(whole):
-            return None
-        try:
-            memory = self.machine.allocate(whole)
-        except CudaError:
-            self._budget.give_back(whole)
+        memory = self._budget.allocate(self.machine, whole)
+        if memory is None:
             return None
         with self._lock:
             self._made += count
@@ -195,8 +202,7 @@ class SurfacePool:
             if slab.left:
                 return
             self._made -= slab.places
-        self._budget.give_back(slab.memory.size)
-        slab.memory.close()
+        self._budget.free(slab.memory)
 
 
 class Lease:
@@ -267,6 +273,11 @@ class _Station:
     def close(self) -> None:
         self._queue.close()
         self._pinned.close()
+
+
+def next_slab(made: int, limit: int) -> int:
+    """For how many pictures to make memory next, where there is some for so many: as many again, up to a limit."""
+    return min(max(made, 1), _MOST_IN_SLAB, limit - made)
 
 
 def aligned(size: int) -> int:

@@ -66,9 +66,7 @@ def main(control: int) -> None:
     told = Connection(control)
     set_up: SetUp = told.recv()
     flags = mmap.mmap(set_up.flags, 0)
-    parts = [range(n * set_up.slots, (n + 1) * set_up.slots) for n in range(len(set_up.lines))]
     lines = [_Reader(Connection(at), flags) for at in set_up.lines]
-    assert len(flags) >= parts[-1].stop
     threading.Thread(target=_listen_and_end, args=(told, lines), name="yolotrt-listen", daemon=True).start()
     try:
         nvdec: Nvdec | str = _nvdec(set_up.device, len(lines))
@@ -208,7 +206,7 @@ class _Reader(Watcher):
         pool = LentSlots(nvdec.machine, self._flags, limit=begin.limit, grow=self._grown, let_go=self._let_go)
         self._pool = pool
         with nvdec.machine.held(), contextlib.ExitStack() as opened:
-            opened.callback(pool.end)
+            opened.callback(pool.forget)
             source = opened.enter_context(_made(begin.recipe))
             source.watcher, source.on_problem = self, self._problem
             source.decoders = Decoders(nvdec=_LentDecoding(nvdec, pool), forced=begin.forced)

@@ -29,13 +29,11 @@ class SetUp:
         device: number of the GPU.
         flags: file descriptor of the memory that says which slots are in use, a byte each.
         lines: the connections' file descriptors.
-        slots: of each line: its part of `flags`.
     """
 
     device: int
     flags: int
     lines: Sequence[int]
-    slots: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ class Process:
             told, *connections = [Connection(ours.detach()) for ours, _ in pairs]
             self._said = os.fdopen(os.dup(said.fileno()), "rb")
         self._told, self._downloads = told, Downloads(nvdec.machine)
-        told.send(SetUp(device=nvdec.machine.handle.index, flags=descriptor, lines=lines, slots=_SLOTS))
+        told.send(SetUp(device=nvdec.machine.handle.index, flags=descriptor, lines=lines))
         self.lines = [
             Line(
                 connection,

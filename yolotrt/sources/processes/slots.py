@@ -14,10 +14,9 @@ from collections.abc import Callable
 
 from yolotrt.cuda.machine import Machine, Memory, Queue
 from yolotrt.errors import CudaError
-from yolotrt.sources.device_images import Budget, Held, aligned
+from yolotrt.sources.device_images import Budget, Held, aligned, next_slab
 from yolotrt.sources.processes.messages import Grant, Grow
 
-_MOST_IN_SLAB = 16  # pictures: 50 MB at 1080p
 _WHOLE = 2**21  # below, several allocations share what a name stands for
 
 
@@ -77,12 +76,8 @@ class Slots:
         whole = -(-aligned(size) * count // _WHOLE) * _WHOLE
         with self._lock:
             part = self._gap(count)
-            if part is None or not self._budget.take(whole):
-                return None
-            try:
-                memory = self.machine.allocate(whole)
-            except CudaError:
-                self._budget.give_back(whole)
+            memory = None if part is None else self._budget.allocate(self.machine, whole)
+            if part is None or memory is None:
                 return None
             self._slabs.append(_Slab(memory, size, part))
             try:
@@ -104,10 +99,9 @@ class Slots:
 
     def _free(self, slab: _Slab) -> None:
         self._slabs.remove(slab)
-        self._budget.give_back(slab.memory.size)
         # A GPU that is lost frees nothing any more, and takes all it had with it.
         with contextlib.suppress(CudaError), self.machine.active():
-            slab.memory.close()
+            self._budget.free(slab.memory)
 
 
 class _Slab:
@@ -162,7 +156,7 @@ class LentSlots:
     def take(self, size: tuple[int, int]) -> Held | None:
         wanted = size[0] * size[1] * 3 // 2
         if wanted != self._size:
-            self._forget()
+            self.forget()
             self._size = wanted
         return self._idle() or self._more()
 
@@ -180,9 +174,14 @@ class LentSlots:
     def close(self) -> None:
         """The source may connect again, and use them again."""
 
-    def end(self) -> None:
-        """The source ends. To be called inside of `Machine.active`."""
-        self._forget()
+    def forget(self) -> None:
+        """None of them is used any more. To be called inside of `Machine.active`."""
+        if self._slabs:
+            self.settle()
+            for slab in self._slabs:
+                slab.memory.close()
+            self._slabs = []
+            self._let_go()
 
     def _idle(self) -> Lent | None:
         for slab in self._slabs:
@@ -193,7 +192,7 @@ class LentSlots:
 
     def _more(self) -> Lent | None:
         made = sum(len(slab.part) for slab in self._slabs)
-        count = min(max(made, 1), _MOST_IN_SLAB, self._limit - made)
+        count = next_slab(made, self._limit)
         grant = self._grow(Grow(self._size, count)) if count > 0 else Grant()
         if not grant.places:
             return None
@@ -206,15 +205,6 @@ class LentSlots:
             return None
         self._slabs.append(_Slab(memory, self._size, range(grant.first, grant.first + grant.places)))
         return self._idle()
-
-    def _forget(self) -> None:
-        """None of them is used any more."""
-        if self._slabs:
-            self.settle()
-            for slab in self._slabs:
-                slab.memory.close()
-            self._slabs = []
-            self._let_go()
 
 
 class Lent:

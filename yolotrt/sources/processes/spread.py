@@ -35,7 +35,7 @@ def processes_for(files: int, cameras: int, cores: int) -> int:
 
 
 class Spread:
-    """Processes that decode. A context manager, which ends them.
+    """Processes that decode, until `close`.
 
     Attributes:
         lines: for each source the connection that it is read by, None for those that this process reads.
