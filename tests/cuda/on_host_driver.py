@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,13 +27,15 @@ from yolotrt.backends.cuda_graph import GraphRunner
 from yolotrt.backends.cuda_lane import EngineLane, Enqueue
 from yolotrt.bench.cuda_events import EventPair
 from yolotrt.cuda import compile as compile_module
+from yolotrt.cuda import gpu as gpu_module
 from yolotrt.cuda.compile import cached_path
 from yolotrt.cuda.device import Device, device_count, waits_asleep
 from yolotrt.cuda.driver import check, driver, driver_version
 from yolotrt.cuda.gpu import Gpu
-from yolotrt.cuda.machine import Queue
+from yolotrt.cuda.machine import Memory, Queue
 from yolotrt.cuda.memory import StagedBuffer
 from yolotrt.cuda.stream import Stream
+from yolotrt.cuda.uncollected import uncollected
 from yolotrt.errors import CudaError, SourceError
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.letterbox_cuda import SOURCE as LETTERBOX
@@ -195,6 +199,61 @@ def test_a_recording_that_fails_ends(api: HostDriver, machine: Gpu) -> None:
         queue.wait()
         queue.close()
         assert api.open == before
+
+
+class Picture:
+    """Frees its memory when it ends, as decoded pictures do; it is in a cycle, so the garbage collector ends it."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory, self.itself = memory, self
+
+    def __del__(self) -> None:
+        with contextlib.suppress(CudaError):
+            self.memory.close()
+
+
+def test_garbage_does_not_end_a_recording(api: HostDriver, machine: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA lets no thread that records free memory, and what was recorded so far is lost."""
+    with machine.active():
+        before, thresholds = api.open, gc.get_threshold()
+        queue, pinned = machine.queue(), machine.pin(2)
+
+        def work() -> None:
+            held = [[number] for number in range(10_000)]  # the collector would run
+            queue.copy(pinned.address + 1, pinned.address, len(held[1]))
+
+        gc.collect()
+        Picture(machine.allocate(100))
+        queue.record(work).close()
+        assert gc.isenabled()
+        gc.collect()
+
+        monkeypatch.setattr(gpu_module, "uncollected", contextlib.nullcontext())
+        Picture(machine.allocate(100))
+        gc.set_threshold(100)
+        try:
+            with pytest.raises(CudaError, match="a CUDA graph cannot be recorded"):
+                queue.record(work)
+        finally:
+            gc.set_threshold(*thresholds)
+        pinned.close()
+        queue.close()
+        assert api.open == before + 1, "the picture whose end was refused"
+
+
+def test_threads_that_record_at_the_same_time() -> None:
+    with uncollected:
+        with uncollected:
+            pass
+        assert not gc.isenabled(), "the first one still records"
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with uncollected:
+            pass
+        assert not gc.isenabled(), "the caller wants it so"
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

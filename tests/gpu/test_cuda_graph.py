@@ -139,6 +139,7 @@ def test_nv12_equals_the_cpu(machine: Machine) -> None:
     np.testing.assert_array_equal(got, letterbox([image], spec).images)
 
 
+@pytest.mark.real_gpu("tests/decode has it on host code")
 @pytest.mark.parametrize("anchors", [1, 300, 8400])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("head", ["anchor_free", "objectness", "end_to_end", "detr"])

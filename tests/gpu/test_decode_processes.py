@@ -230,31 +230,49 @@ class _Camera(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def serving(files: list[Path]) -> Iterator[str]:
+    """A camera, as the address without the scheme."""
+    _Camera.files = files
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}/live"
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def running(pipeline: Pipeline) -> Iterator[threading.Thread]:
+    """Ends with the test, also with one that fails: a detector is not closed while it is used."""
+    thread = threading.Thread(target=pipeline.run)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        pipeline.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
 def test_a_camera_that_comes_back_with_other_pictures(detector: Detector, tmp_path: Path) -> None:
     sizes = [SIZE, (64, 96), SIZE]
-    _Camera.files = [
+    files = [
         write_video(tmp_path / f"{n}.ts", moving_box(60, size), encoder={"g": "5", "bf": "0"})
         for n, size in enumerate(sizes)
     ]
     found: list[FrameResult] = []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Camera) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        source = NetworkSource(
-            f"http://user:secret@127.0.0.1:{server.server_port}/live", options=LiveOptions(retries=9)
-        )
+    with serving(files) as address:
+        source = NetworkSource(f"http://user:secret@{address}", options=LiveOptions(retries=9))
         source.decoders = detector.decoders("nvdec", processes=1)
         pipeline = Pipeline(detector, [Stream(source)], on_result=found.append)
-        thread = threading.Thread(target=pipeline.run)
-        thread.start()
-        until = time.monotonic() + 40
-        while {r.frame.size for r in found[-20:]} != {SIZE} or len({r.frame.size for r in found}) < 2:
-            assert time.monotonic() < until, pipeline.status()
-            time.sleep(0.05)
-        asked = time.monotonic()
-        pipeline.stop()
-        thread.join()
-        assert time.monotonic() - asked < 2.5
-        server.shutdown()
+        with running(pipeline) as thread:
+            until = time.monotonic() + 40
+            while {r.frame.size for r in found[-20:]} != {SIZE} or len({r.frame.size for r in found}) < 2:
+                assert time.monotonic() < until, pipeline.status()
+                time.sleep(0.05)
+            asked = time.monotonic()
+            pipeline.stop()
+            thread.join()
+            assert time.monotonic() - asked < 2.5
     (status,) = pipeline.status()
     assert status.accounted
     assert status.decoders == ("nvdec",)
@@ -269,9 +287,7 @@ def test_a_camera_that_comes_back_with_other_pictures(detector: Detector, tmp_pa
 
 def test_a_process_of_a_camera_dies(detector: Detector, tmp_path: Path) -> None:
     """This process goes on with it, and numbers and times its frames as before."""
-    _Camera.files = [
-        write_video(tmp_path / f"{n}.ts", moving_box(60, SIZE), encoder={"g": "5", "bf": "0"}) for n in range(9)
-    ]
+    files = [write_video(tmp_path / f"{n}.ts", moving_box(60, SIZE), encoder={"g": "5", "bf": "0"}) for n in range(9)]
     found: list[FrameResult] = []
     before, killed = children(), threading.Event()
 
@@ -281,21 +297,18 @@ def test_a_process_of_a_camera_dies(detector: Detector, tmp_path: Path) -> None:
             killed.set()
             os.kill(min(children() - before), signal.SIGKILL)
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Camera) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        source = NetworkSource(f"http://127.0.0.1:{server.server_port}/live", options=LiveOptions(retries=9))
+    with serving(files) as address:
+        source = NetworkSource(f"http://{address}", options=LiveOptions(retries=9))
         source.decoders = detector.decoders("nvdec", processes=1)
         pipeline = Pipeline(detector, [Stream(source)], on_result=on_result)
-        thread = threading.Thread(target=pipeline.run)
-        thread.start()
-        until = time.monotonic() + 40
-        while len(found) < 60:
-            assert time.monotonic() < until, pipeline.status()
-            time.sleep(0.05)
-        source.stop()  # by whoever made it
-        thread.join(20)
-        assert not thread.is_alive()
-        server.shutdown()
+        with running(pipeline) as thread:
+            until = time.monotonic() + 40
+            while len(found) < 60:
+                assert time.monotonic() < until, pipeline.status()
+                time.sleep(0.05)
+            source.stop()  # by whoever made it
+            thread.join(20)
+            assert not thread.is_alive()
     assert killed.is_set()
     (status,) = pipeline.status()
     assert status.accounted

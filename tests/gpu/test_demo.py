@@ -11,7 +11,7 @@ from yolotrt.evaluation.matching import match_all
 from yolotrt.export.pipeline import export_model
 from yolotrt.model_spec import BatchRange
 
-pytestmark = pytest.mark.gpu
+pytestmark = pytest.mark.real_gpu("a whole video takes too long on host code")
 
 
 @pytest.fixture(scope="module")

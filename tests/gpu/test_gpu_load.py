@@ -5,6 +5,7 @@ import pytest
 from yolotrt.metrics.gpu import GpuMonitor
 
 
+@pytest.mark.real_gpu("NVML's own figures")
 def test_the_load_of_a_real_gpu() -> None:
     pytest.importorskip("pynvml")
     monitor = GpuMonitor()

@@ -122,6 +122,7 @@ def used_memory(device: Device) -> int:
     return int(total) - int(free)
 
 
+@pytest.mark.real_gpu("tests/pipeline/test_nvdec.py has it on host code")
 def test_boxes_are_those_of_pictures_by_pyav(bench: GpuBench, tmp_path: Path) -> None:
     made = export_model(
         assets.folder() / "yolov8n_demo.pt",

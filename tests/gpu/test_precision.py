@@ -18,7 +18,7 @@ from yolotrt.evaluation.validate import VAL_OPTIONS, validate
 from yolotrt.export.pipeline import export_model
 from yolotrt.options import ExportOptions, PrecisionChoice
 
-pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.real_gpu("FP8 takes too long in ONNX Runtime")]
 
 CALIBRATION_PICTURES = 128
 

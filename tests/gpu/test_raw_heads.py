@@ -40,6 +40,7 @@ PICTURES = [picture(h, w, i) for i, (h, w) in enumerate([(64, 64), (200, 90), (9
 OPTIONS = DetectOptions(conf=0.9, iou=0.3)
 
 
+@pytest.mark.real_gpu("tests/decode has it on host code")
 @pytest.mark.parametrize("spread", [1.0, 4.0, 50.0])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("reg_max", [1, 16])

@@ -21,6 +21,7 @@ from yolotrt.cuda.device import Device
 from yolotrt.cuda.driver import check, driver, driver_version, translated
 from yolotrt.cuda.kernel_source import KernelSource
 from yolotrt.cuda.machine import DeviceArray, Dim, GpuHandle, Kernel, Memory, Queue, Recording
+from yolotrt.cuda.uncollected import uncollected
 from yolotrt.errors import CudaError, SourceError
 
 _NAME = 64  # bytes of a CUipcMemHandle, whose only field has a name in some versions of cuda.bindings
@@ -285,6 +286,10 @@ class GpuQueue:
         check(result, f"the kernel {kernel.name} cannot be launched")
 
     def record(self, work: Callable[[], None]) -> Graph:
+        with uncollected:
+            return self._record(work)
+
+    def _record(self, work: Callable[[], None]) -> Graph:
         api = driver()
         # Other threads may go on allocating and loading meanwhile.
         mode = api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL

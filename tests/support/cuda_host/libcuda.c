@@ -17,7 +17,8 @@
 typedef int Result;
 typedef uint64_t Address;
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900 };
+       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900,
+       CAPTURE_INVALIDATED = 901 };
 enum { LARGEST_ARGUMENTS = 320, MEMORIES = 4096, WHOLE = 1 << 21 };
 
 /* What a test sets and reads. */
@@ -68,8 +69,10 @@ static void *mapped(int file, size_t size) {
     return found == MAP_FAILED ? NULL : found;
 }
 
+static int spoils(void);
 static Result allocate(Address *out, size_t size, int pinned) {
     if (!current) return INVALID_CONTEXT;
+    if (spoils()) return CAPTURE_UNSUPPORTED;
     if (size > left(pinned)) return OUT_OF_MEMORY;
     if (!size) return INVALID_VALUE;
     void *made = NULL;
@@ -86,7 +89,7 @@ static Result allocate(Address *out, size_t size, int pinned) {
 
 /* What is queued: executed in order by whoever waits. */
 typedef struct Step {
-    int kind; /* 0 copy, 1 set, 2 kernel, 3 host function, 4 a recording */
+    int kind; /* 0 copy, 1 set, 2 kernel, 3 host function, 4 a recording, 5 free */
     Address to, from;
     size_t size, to_pitch, from_pitch, rows;
     int value;
@@ -102,6 +105,10 @@ typedef struct Steps { Step *items; size_t count, room; } Steps;
 static Steps queued;
 static __thread Steps *captured;
 static __thread void *captured_stream;
+static __thread int is_spoiled;
+
+/* What waits for the GPU is refused to a thread that records, and ends its recording (CU_STREAM_CAPTURE_MODE_THREAD_LOCAL). */
+static int spoils(void) { return captured && (is_spoiled = 1); }
 
 static void append(Steps *steps, const Step *step) {
     if (steps->count == steps->room) {
@@ -111,6 +118,7 @@ static void append(Steps *steps, const Step *step) {
     steps->items[steps->count++] = *step;
 }
 
+static void free_now(Address address);
 static void run(const Steps *steps);
 static void run_step(const Step *s) {
     const char *from = s->staged ? s->staged : (const char *)s->from;
@@ -120,19 +128,24 @@ static void run_step(const Step *s) {
     else if (s->kind == 1) memset((void *)s->to, s->value, s->size);
     else if (s->kind == 2) launcher(s->kernel, s->grid, s->block, s->arguments);
     else if (s->kind == 3) s->function(s->data);
-    else run(s->recording);
+    else if (s->kind == 4) run(s->recording);
+    else free_now(s->to);
     free(s->staged);
 }
 static void run(const Steps *steps) { for (size_t i = 0; i < steps->count; i++) run_step(&steps->items[i]); }
 
 static pthread_mutex_t running = PTHREAD_MUTEX_INITIALIZER;
+static __thread int is_running; /* kernels are Python, whose garbage collector may free memory in the midst of one */
 static void flush(void) {
+    if (is_running) return;
     pthread_mutex_lock(&running); /* whoever waits, waits for what another one runs */
     pthread_mutex_lock(&lock);
     Steps taken = queued;
     queued = (Steps){0};
     pthread_mutex_unlock(&lock);
+    is_running = 1;
     run(&taken);
+    is_running = 0;
     free(taken.items);
     pthread_mutex_unlock(&running);
 }
@@ -170,14 +183,21 @@ static Result release(Address address, int pinned) {
     Memory *found = memory_of(address);
     if (!found || found->start != address || found->pinned != pinned) return INVALID_VALUE;
     if (found->is_adopted) return INVALID_VALUE;
-    flush(); /* freeing waits for the GPU */
+    if (spoils()) return CAPTURE_UNSUPPORTED;
+    pthread_mutex_lock(&lock);
+    append(&queued, &(Step){.kind = 5, .to = address}); /* after all else: freeing waits for the GPU */
+    pthread_mutex_unlock(&lock);
+    flush();
+    return OK;
+}
+static void free_now(Address address) {
+    Memory *found = memory_of(address);
     if (found->file >= 0) { munmap((void *)address, found->size); close(found->file); }
     else free((void *)address);
     pthread_mutex_lock(&lock);
     found->size = 0;
     open_objects--;
     pthread_mutex_unlock(&lock);
-    return OK;
 }
 Result cuMemFree_v2(Address address) { return release(address, 0); }
 Result cuMemFreeAsync(Address address, void *stream) { return release(address, 0); }
@@ -313,14 +333,16 @@ Result cuStreamBeginCapture_v2(void *stream, int mode) {
     if (captured) return CAPTURE_UNSUPPORTED;
     captured = calloc(1, sizeof(Steps));
     captured_stream = stream;
+    is_spoiled = 0;
     return OK;
 }
 Result cuStreamEndCapture(void *stream, void **out) {
     if (!captured || captured_stream != stream) return INVALID_VALUE;
-    *out = captured;
+    *out = is_spoiled ? NULL : captured;
+    if (is_spoiled) { free(captured->items); free(captured); }
+    else open_objects++;
     captured = NULL;
-    open_objects++;
-    return OK;
+    return is_spoiled ? CAPTURE_INVALIDATED : OK;
 }
 Result cuGraphInstantiateWithFlags(void **out, const Steps *graph, unsigned long long flags) {
     Steps *made = calloc(1, sizeof(Steps));
@@ -344,7 +366,7 @@ Result cuStreamCreateWithPriority(void **out, unsigned flags, int priority) {
 Result cuStreamCreate(void **out, unsigned flags) { return cuStreamCreateWithPriority(out, flags, 0); }
 Result cuStreamDestroy_v2(void *stream) { free(stream); open_objects--; return OK; }
 Result cuStreamSynchronize(void *stream) {
-    if (captured && captured_stream == stream) return CAPTURE_UNSUPPORTED;
+    if (captured && captured_stream == stream) { spoils(); return CAPTURE_UNSUPPORTED; }
     flush();
     return OK;
 }
