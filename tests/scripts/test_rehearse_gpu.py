@@ -23,7 +23,17 @@ def test_the_gpu_tests_are_rehearsed(file: Path) -> None:
     if not all(map(shutil.which, ("gcc", "g++"))):
         pytest.skip("the driver of the host needs gcc and g++")
     # What hangs says where: the signal that ends a test waits for C code to return.
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=150", file]
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "faulthandler_timeout=150",
+        str(file),
+    ]
     with subprocess.Popen(
         [ROOT / "scripts" / "rehearse_gpu", *tests],
         stdout=subprocess.PIPE,
