@@ -47,6 +47,7 @@ from yolotrt.preprocess.letterbox_cuda import (
     describe_surface,
 )
 from yolotrt.preprocess.surface import DevicePicture, Surface
+from yolotrt.sources import VideoSource
 from yolotrt.types import Frame, ImageU8, RawOutputs
 
 BATCHES = BatchRange(min=1, opt=4, max=8)
@@ -496,8 +497,9 @@ def test_the_demo_model_in_fp16(tmp_path: Path) -> None:
     sizes = BatchRange(min=1, opt=8, max=8)
     made = export_model(weights, precision="fp16", batch=sizes, output=tmp_path / "demo-fp16")
     assert made.plan is not None, made.note
+    with VideoSource(assets.sample_video()) as video:
+        frames = [frame.pixels for frame in video][::4]
     with Detector(made.manifest_path, strict=True, graphs=False) as detector:
-        frames = [r.frame.pixels for r in detector.stream(assets.sample_video())][::4]
         host = detector(frames)
     with closing_graphs(made.plan) as runner:
         found = runner(frames, DetectOptions())

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from yolotrt.cuda.machine import Machine, Memory, Queue
 from yolotrt.errors import CudaError
 from yolotrt.preprocess.surface import Matrix, Surface
+from yolotrt.sources.afterwards import Afterwards
 from yolotrt.sources.pixels import Converter
 from yolotrt.types import DeviceImage, ImageU8
 
@@ -135,9 +136,8 @@ class SurfacePool:
         """
         self.machine = machine
         self._limit, self._budget = limit, budget
-        # Appended to from `__del__`, which may run anywhere, even while a lock is held: a deque needs none.
-        self._idle: deque[_Place] = deque()
-        self._lock = threading.RLock()
+        self._idle: deque[_Place] = deque()  # appended to from `__del__`: a deque needs no lock
+        self._retired = Afterwards(self._retire)  # guards what follows, and the counts of slabs
         self._made = 0
         self._closed = False
 
@@ -151,7 +151,7 @@ class SurfacePool:
             place = self._idle.pop()
             if place.slab.size == wanted:
                 return Lease(self, place)
-            self._retire(place)  # the size of the pictures has changed
+            self._retired.hand_in(place)  # the size of the pictures has changed
         count = next_slab(self._made, self._limit)
         while count > 0:
             slab = self._slab(wanted, count)
@@ -184,25 +184,24 @@ class SurfacePool:
         memory = self._budget.allocate(self.machine, whole)
         if memory is None:
             return None
-        with self._lock:
+        with self._retired:
             self._made += count
         return _Slab(memory, size, count)
 
     def _empty(self) -> None:
-        # A GPU that is lost frees nothing any more, and takes all it had with it.
-        with contextlib.suppress(CudaError), self.machine.active():
-            for place in _taken(self._idle):
-                self._retire(place)
+        for place in _taken(self._idle):
+            self._retired.hand_in(place)
 
     def _retire(self, place: _Place) -> None:
         """A place is not used again; with its last one, the memory of a slab is free."""
         slab = place.slab
-        with self._lock:
-            slab.left -= 1
-            if slab.left:
-                return
-            self._made -= slab.places
-        self._budget.free(slab.memory)
+        slab.left -= 1
+        if slab.left:
+            return
+        self._made -= slab.places
+        # A GPU that is lost frees nothing any more, and takes all it had with it.
+        with contextlib.suppress(CudaError), self.machine.active():
+            self._budget.free(slab.memory)
 
 
 class Lease:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import threading
 from collections.abc import Callable
 
 from yolotrt.cuda.machine import Machine, Memory, Queue
 from yolotrt.errors import CudaError
+from yolotrt.sources.afterwards import Afterwards
 from yolotrt.sources.device_images import Budget, Held, aligned, next_slab
 from yolotrt.sources.processes.messages import Grant, Grow
 
@@ -34,7 +34,7 @@ class Slots:
         self.machine = machine
         self._budget, self._flags, self._part = budget, flags, part
         self._slabs: list[_Slab] = []
-        self._lock = threading.RLock()  # a lease may end anywhere, and in here as well
+        self._ended = Afterwards(self._end)  # guards all of these
 
     def grow(self, asked: Grow) -> Grant:
         """Memory for more pictures, as far as there is any. To be called inside of `Machine.active`.
@@ -51,22 +51,18 @@ class Slots:
 
     def lease(self, slot: int) -> Lease:
         """What was written to a slot, in use until nobody holds it."""
-        with self._lock:
+        with self._ended:
             slab = next(s for s in self._slabs if slot in s.part)
             slab.held += 1
         return Lease(self, slab, slot)
 
     def back(self, slab: _Slab, slot: int) -> None:
         """A lease ends."""
-        with self._lock:
-            slab.held -= 1
-            self._flags[slot] = 0
-            if slab.over and not slab.held:
-                self._free(slab)
+        self._ended.hand_in((slab, slot))
 
     def let_go(self) -> None:
         """The other side writes to none of them any more: what is not in use is freed, and the rest once it is not."""
-        with self._lock:
+        with self._ended:
             for slab in list(self._slabs):
                 slab.over = True
                 if not slab.held:
@@ -74,7 +70,7 @@ class Slots:
 
     def _grown(self, size: int, count: int) -> Grant | None:
         whole = -(-aligned(size) * count // _WHOLE) * _WHOLE
-        with self._lock:
+        with self._ended:
             part = self._gap(count)
             memory = None if part is None else self._budget.allocate(self.machine, whole)
             if part is None or memory is None:
@@ -96,6 +92,13 @@ class Slots:
                 break
             start = slab.part.stop
         return range(start, start + count) if start + count <= self._part.stop else None
+
+    def _end(self, lease: tuple[_Slab, int]) -> None:
+        slab, slot = lease
+        slab.held -= 1
+        self._flags[slot] = 0
+        if slab.over and not slab.held:
+            self._free(slab)
 
     def _free(self, slab: _Slab) -> None:
         self._slabs.remove(slab)
