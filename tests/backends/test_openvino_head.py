@@ -19,10 +19,14 @@ from yolotrt.backends import openvino_graph, openvino_head
 from yolotrt.backends.box_patches import Patches
 from yolotrt.backends.onnx_runtime import OnnxRuntimeBackend
 from yolotrt.backends.openvino_ import OpenVinoBackend
+from yolotrt.backends.openvino_graph import read_graph, taken
 from yolotrt.backends.openvino_head import HeadRequest
+from yolotrt.backends.openvino_import import openvino_core
 from yolotrt.backends.openvino_patches import few
 from yolotrt.decode.raw import as_anchor_free
 from yolotrt.errors import BackendError, NonFiniteOutputError
+from yolotrt.export.precision import to_fp16
+from yolotrt.export.samples import batches
 from yolotrt.model_spec_infer import read_onnx_spec
 from yolotrt.options import DetectOptions
 from yolotrt.preprocess.letterbox_cpu import letterbox
@@ -112,6 +116,27 @@ def test_boxes_above_the_threshold_are_the_same(tmp_path: Path, head: TinyHead, 
         anchors = found.shape[0] * found.shape[2]
         slack = 0.06 if raw else 0.005  # the threshold before a sigmoid is a little lower
         assert counted[-1] == pytest.approx(0.9 * anchors, abs=slack * anchors), "and no others were computed"
+
+
+@pytest.mark.usefixtures("always")
+def test_an_fp16_graph_is_what_openvino_makes_of_it(tmp_path: Path, counted: list[int]) -> None:
+    path = saved(tmp_path / "plain.onnx", FIXED)
+    spec = read_onnx_spec(path)
+    image = np.random.default_rng(0).integers(0, 255, (*spec.imgsz, 3), np.uint8)
+    half = to_fp16(onnx.load(path), [letterbox([image], spec)]).model
+    onnx.save(half, path)
+    whole = read_graph(openvino_core(needed_for="tests"), path)
+    with backend_of(path) as backend:
+        assert backend.spec.precision == "fp16"
+        assert backend._graph.head is not None
+        batch = noise(backend, 1)
+        compiled = openvino_core(needed_for="tests").compile_model(
+            whole.model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        expected = compiled([taken(batch.images)])[0]
+        for above in (-np.inf, 0.0, 0.0):
+            np.testing.assert_allclose(outputs(backend, batch, above), expected, rtol=1e-4, atol=1e-3)
+    assert counted[-1] == expected.shape[2]
 
 
 @pytest.mark.usefixtures("always")
@@ -310,12 +335,18 @@ def test_all_boxes_where_that_is_cheaper(tmp_path: Path, counted: list[int]) -> 
     assert not counted
 
 
-@pytest.fixture
-def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Detector, Detector]]:
+@pytest.fixture(params=["fp32", "fp16"])
+def both(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Detector, Detector]]:
     """The demo model, cut and whole."""
-    with Detector(assets.demo_model(), backend="openvino") as cut:
+    path = assets.demo_model()
+    if request.param == "fp16":
+        model, path = onnx.load(path), tmp_path / "half.onnx"
+        onnx.save(to_fp16(model, batches(assets.sample_images()[:1], read_onnx_spec(model))).model, path)
+    with Detector(path, backend="openvino") as cut:
         monkeypatch.setattr(openvino_graph, "cut_boxes", lambda *_: None)
-        with Detector(assets.demo_model(), backend="openvino") as whole:
+        with Detector(path, backend="openvino") as whole:
             yield cut, whole
 
 

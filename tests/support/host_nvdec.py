@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableSequence, Sequence
 from typing import Any
 
 import av
@@ -179,7 +179,7 @@ class HostNvdec:
             "height_max": 4096,
             "mb_num_max": 65536,
         }
-        self.sessions: list[HostDecoder] = []
+        self.sessions: MutableSequence[HostDecoder] = []
         self.most = 1000
         self.packets = 0
         self.fails_at: dict[int, bool] = {}
@@ -201,8 +201,9 @@ class HostNvdec:
         self.places.add((gpuid, cudacontext, cudastream))
         if len(self.sessions) >= self.most:
             raise RuntimeError("cuvidCreateDecoder returned error 2: CUDA_ERROR_OUT_OF_MEMORY")
-        self.sessions.append(HostDecoder(self, Codec(codec), Latency(latency)))
-        return self.sessions[-1]
+        session = HostDecoder(self, Codec(codec), Latency(latency))
+        self.sessions.append(session)
+        return session
 
     def GetDecoderCaps(self, *, gpuid: int, codec: Any) -> Mapping[str, int]:  # noqa: N802
         return self.caps

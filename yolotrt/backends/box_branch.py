@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from yolotrt.backends.widened import widened
 from yolotrt.model_spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -95,11 +96,16 @@ def cut_boxes(model: onnx.ModelProto, spec: ModelSpec) -> BoxBranch | None:
     """Cut a graph in two; None where its head is none of those that this module is about.
 
     Args:
-        model: as `onnxsim` leaves it, in FP32; it stays as it is.
+        model: as `onnxsim` leaves it, in FP32 or FP16; it stays as it is. Its parts are FP32.
         spec: of it.
     """
-    if spec.task != "detect" or spec.precision != "fp32" or spec.head not in ("anchor_free", "raw"):
+    if spec.task != "detect" or spec.precision not in ("fp32", "fp16") or spec.head not in ("anchor_free", "raw"):
         return None
+    wide = widened(model)
+    return None if wide is None else _cut(wide, spec)
+
+
+def _cut(model: onnx.ModelProto, spec: ModelSpec) -> BoxBranch | None:
     graph = _Graph(model)
     ends = _raw_ends(spec) if spec.head == "raw" else _anchor_free_ends(graph, spec)
     if ends is None:
