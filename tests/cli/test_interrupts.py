@@ -29,9 +29,9 @@ except KeyboardInterrupt:
 """
 
 
-def run(number: signal.Signals, **options: object) -> str:
-    program = PROGRAM.replace("NUMBER", str(int(number)))
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, **options).stdout  # type: ignore[call-overload,no-any-return]
+def run(number: signal.Signals, program: str = PROGRAM) -> str:
+    program = program.replace("NUMBER", str(int(number)))
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60).stdout
 
 
 def test_a_swallowed_interrupt_is_remembered() -> None:
@@ -45,3 +45,61 @@ def test_an_ignored_signal_stays_ignored() -> None:
         assert run(signal.SIGINT) == "went on\n"
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+HANDED = """
+import os, signal, threading, time
+from yolotrt.cli import interrupts
+
+interrupts.install()
+lock, over = threading.Lock(), threading.Event()
+names = []
+
+
+def end():
+    names.append(threading.current_thread().name)
+    with lock:  # that the main thread holds when the signal comes
+        over.set()
+
+
+try:
+    with interrupts.handed_to(end):
+        with lock:
+            os.kill(os.getpid(), NUMBER)
+            for _ in range(1000):
+                pass
+        assert over.wait(10)
+        print("went on")
+except KeyboardInterrupt:
+    print("ended", *names)
+"""
+
+
+def test_a_run_is_told_to_end_by_another_thread() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        assert run(number, HANDED) == "went on\nended yolotrt-interrupts\n"
+
+
+TWICE = """
+import os, signal, threading
+from yolotrt.cli import interrupts
+
+interrupts.install()
+try:
+    with interrupts.handed_to(lambda: None):
+        os.kill(os.getpid(), NUMBER)
+        print("went on")
+        os.kill(os.getpid(), NUMBER)
+        print("went on again")
+except KeyboardInterrupt:
+    print("ended")
+try:
+    with interrupts.handed_to(lambda: None):
+        print("began")
+except KeyboardInterrupt:
+    print("did not begin")
+"""
+
+
+def test_a_second_interrupt_is_raised_at_once() -> None:
+    assert run(signal.SIGINT, TWICE) == "went on\nended\ndid not begin\n"

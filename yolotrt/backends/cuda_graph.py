@@ -219,8 +219,9 @@ class GraphRunner:
             if self._closed:
                 raise BackendError("the model is closed", remedy="Make a new Detector.")
             with self.machine.active():
+                before, lane = lane, None  # `_ready` closes it where it does not give it back
                 try:
-                    lane = self._ready(lane, options)
+                    lane = self._ready(before, options)
                     yield lane
                 except (SourceError, NonFiniteOutputError):
                     raise  # found before anything ran, or after all of it

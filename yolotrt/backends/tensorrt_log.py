@@ -74,7 +74,7 @@ def capture(flavour: Flavour) -> Iterator[tuple[ILogger, Messages]]:
             _captures.remove(entry)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # what the garbage collector frees inside may have something to say
 _captures: list[tuple[int, Messages]] = []
 
 

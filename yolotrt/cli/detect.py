@@ -138,6 +138,7 @@ def _choose_decoders(detector: Detector, options: DetectConfig, sources: list[So
 
 
 def _run(detector: Detector, streams: list[Stream], made: Outputs, options: DetectConfig, model: str) -> RunStatistics:
+    from yolotrt.cli import interrupts
     from yolotrt.cli.detect_report import counts_of, display, print_summary
     from yolotrt.pipeline import Pipeline
 
@@ -157,7 +158,9 @@ def _run(detector: Detector, streams: list[Stream], made: Outputs, options: Dete
         for address in made.addresses:
             click.echo(f"Streams: {address}", err=True)
         try:
-            pipeline.run()
+            pipeline.get_ready()
+            with interrupts.handed_to(pipeline.interrupt):
+                pipeline.run()
         except KeyboardInterrupt as e:
             interrupt = e  # the summary of what was done comes first
     outputs = [path for sinks in (*(s.sinks for s in streams), shared) for sink in sinks for path in sink.outputs]

@@ -19,6 +19,7 @@ from rich.progress import TextColumn
 from rich.table import Table
 
 from yolotrt.cli import interrupts, progress_bar
+from yolotrt.cli.stderr_console import StderrConsole
 from yolotrt.counting import Counts, CountStep
 from yolotrt.errors import SourceError
 from yolotrt.pipeline import Stream, StreamState, StreamStatus
@@ -120,7 +121,7 @@ class _StreamTable(Display):
     def __init__(self, streams: Sequence[Stream]) -> None:
         self._live = {stream.name for stream in streams if stream.source.info.live}
         self._alone = len(streams) == 1
-        self._console = Console(stderr=True)
+        self._console = StderrConsole()
         self._statuses: Statuses = tuple
         self._table = Live(
             console=self._console,
@@ -247,7 +248,7 @@ def print_summary(
     table.add_row("frames/s", f"{statistics.frames_per_s:,.1f}", end_section=True)
     for stage in STAGES:
         table.add_row("draw, write" if stage == "write" else stage, f"{statistics.ms_per_frame(stage):,.2f} ms/frame")
-    console = Console(stderr=to_stderr)
+    console = StderrConsole() if to_stderr else Console()
     console.print(table)
     if streams:
         console.print(stream_table(streams), "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+
+from yolotrt.cli.stderr_console import StderrConsole
 
 
 def bar(*columns: ProgressColumn, hidden: bool = False) -> Progress:
     """A bar that goes when it is done, shown only on a terminal; `columns` come between the count and the time left."""
-    console = Console(stderr=True)
+    console = StderrConsole()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -107,6 +107,11 @@ class Batcher:
                 self._drop_oldest(inlet)
             self._tell()
 
+    def raise_if_over(self, inlet: Inlet) -> None:
+        """Raise CancelledError when nobody wants more of a stream."""
+        if self._is_over(inlet):
+            raise CancelledError
+
     def finish(self, inlet: Inlet) -> None:
         """The stream has no more frames."""
         with self._lock:

@@ -95,6 +95,7 @@ class StreamReader(Watcher):
     def skipped(self, count: int) -> None:
         self._inlet.record.become(StreamState.LIVE)
         self._inlet.record.count(read=count, skipped=count)
+        self._batcher.raise_if_over(self._inlet)  # the next one that is wanted may be far
 
     def _read(self) -> None:
         try:

@@ -87,6 +87,7 @@ class Pipeline:
         self._connect(self._lines, () if alone else sinks, ahead_of(batch), self._run_failed)
         self._running: deque[Taken] = deque()
         self._fatal: BaseException | None = None
+        self._is_ready = self._interrupted = False
 
     def status(self) -> tuple[StreamStatus, ...]:
         """Where each stream stands; from any thread, also before and after the run."""
@@ -95,6 +96,26 @@ class Pipeline:
     def stop(self) -> None:
         """End the run as if all its streams had ended; from any thread."""
         self._batcher.cancel()
+
+    def interrupt(self) -> None:
+        """End the run as KeyboardInterrupt does, which `run` then raises; from any thread.
+
+        Better than to raise it: where it comes just as a lock was taken, the lock stays taken.
+        """
+        self._interrupted = True
+        self._batcher.cancel()
+        for writer in self._writers:
+            writer.cancel()
+
+    def get_ready(self) -> None:
+        """Prepare the model for cameras, which do not wait for it. `run` does so itself, but cannot be interrupted.
+
+        Raises BackendError: the model failed.
+        """
+        if self._has_live() and not self._is_ready:
+            own = [line.stream.options.detect for line in self._lines]
+            self._detector.get_ready([options for options in own if options is not None])
+            self._is_ready = True
 
     def run(self) -> RunStatistics:
         """Run until all streams have ended.
@@ -113,9 +134,7 @@ class Pipeline:
         for writer in self._writers:
             writer.start()
         try:
-            if self._has_live():
-                own = [line.stream.options.detect for line in self._lines]
-                self._detector.get_ready([options for options in own if options is not None])
+            self.get_ready()
             with self._reading:
                 self._detect()
         except BaseException as e:
@@ -133,6 +152,9 @@ class Pipeline:
                 line.record.settle(failed=failed)
             self.statistics.seconds["write"] = sum(writer.seconds for writer in self._writers)
             self.statistics.wall_s = time.perf_counter() - started
+        if self._interrupted:
+            self.statistics.interrupted = True
+            raise KeyboardInterrupt
         self._raise_errors()
         return self.statistics
 
@@ -193,8 +215,8 @@ class Pipeline:
         if len(self._lines) == 1 or not isinstance(error, SinkError):
             self._run_failed(error)
             return
-        line.record.become(StreamState.ENDED, str(error))
         self.statistics.problems.append(str(error))
+        line.record.become(StreamState.ENDED, str(error))
         self._batcher.close(line.inlet)
         self._readers[self._lines.index(line)].stop()
 

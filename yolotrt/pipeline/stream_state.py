@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import logging
 import threading
 import time
 from collections import deque
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from yolotrt.sources.base import StreamState
 
 __all__ = ["LATENCY_BOUNDS_S", "OnState", "StreamRecord", "StreamState", "StreamStatus"]
+
+_logger = logging.getLogger(__name__)
 
 LATENCY_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper ends of the buckets of a latency histogram, in seconds; what is slower falls into a last one."""
@@ -98,7 +101,8 @@ class StreamRecord:
         name: of the stream, unique and without credentials.
         stall_s: a live stream counts as stalled when its last frame is older than this; None for files, which wait
             for whoever reads them.
-        on_change: called after each change of state and each new error, in the thread that brought it.
+        on_change: called after each change of state and each new error, in the thread that brought it. What it raises
+            is logged.
     """
 
     def __init__(self, name: str, *, stall_s: float | None = None, on_change: OnState | None = None) -> None:
@@ -164,7 +168,14 @@ class StreamRecord:
                 self._last_frame_s = time.monotonic()
             self._last_error = error or self._last_error
         if news and self._on_change is not None:
-            self._on_change(self.snapshot(), error)
+            self._tell(self._on_change, error)
+
+    def _tell(self, on_change: OnState, error: str) -> None:
+        try:
+            on_change(self.snapshot(), error)
+        # SystemExit is what rich raises where its reader is gone. The stream goes on all the same.
+        except (Exception, SystemExit):
+            _logger.exception("%s: its state could not be told", self.name)
 
     def snapshot(self) -> StreamStatus:
         """The stream at this moment."""

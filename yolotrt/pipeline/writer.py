@@ -95,10 +95,16 @@ class Writer:
         except BaseException as e:  # noqa: BLE001 (the run decides what becomes of it)
             self.error = e
             self._abort()
-            self._on_error(e)
-            with contextlib.suppress(CancelledError):
-                while taken := self._deliveries.take():
-                    self._done(taken[0], whole=False)
+            try:
+                self._on_error(e)
+            finally:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Nobody waits for what is not written."""
+        with contextlib.suppress(CancelledError):
+            while taken := self._deliveries.take():
+                self._done(taken[0], whole=False)
 
     def _write(self, delivery: Delivery) -> None:
         began = time.perf_counter()

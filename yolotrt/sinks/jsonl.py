@@ -113,8 +113,8 @@ def _opened(target: Path, *, append: bool) -> IO[bytes]:
         file = target.open("ab", buffering=0)
     try:
         with files.writing(target):
-            _lock(file, target)
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # no pipe or device
+                _lock(file, target)
                 if append:
                     _mend(file, target)
                 else:
@@ -135,7 +135,7 @@ def _lock(file: IO[bytes], target: Path) -> None:
     except BlockingIOError as e:
         raise SinkError(f"cannot write {target}: another run writes it", remedy="Choose another file.") from e
     except OSError:
-        return  # some network drives, pipes and devices have no locks
+        return  # some network drives have no locks
 
 
 def _mend(file: IO[bytes], target: Path) -> None:

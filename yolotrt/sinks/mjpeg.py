@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, unquote
 
@@ -23,6 +24,7 @@ _HEAD = (
 )
 _EMPTY = '<meta http-equiv="refresh" content="2">no stream yet'
 _POLL_S = 0.1  # for the end of the run
+_AGAIN_S = 2.0  # after which a client gets a picture once more
 _PATIENCE_S = 10.0  # with a client that takes nothing more
 
 
@@ -137,12 +139,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        number = 0
-        while (found := self.server.newest.get(name, after=number)) is not None:
-            number = found.number
+        for found in self._held(name):
             data = self.server.jpeg(found)
             self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
             self.wfile.write(data + b"\r\n")
+
+    def _held(self, name: str) -> Iterator[Held]:
+        """The results of a stream; the last one again where nothing comes, which shows whether the client has left."""
+        newest, last = self.server.newest, None
+        while not newest.closed:
+            found = newest.get(name, after=last.number if last else 0, timeout_s=_AGAIN_S) or last
+            if found is not None and not newest.closed:
+                yield found
+            last = found
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's name)
         """Nothing: a line per request on standard error would bury what matters."""

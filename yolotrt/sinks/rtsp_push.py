@@ -6,13 +6,13 @@ import logging
 import threading
 from urllib.parse import quote
 
-from yolotrt.errors import MissingExtraError
+from yolotrt.errors import MissingExtraError, YolotrtError
 from yolotrt.plotting import draw_result
 from yolotrt.sinks import h264
 from yolotrt.sinks.base import Sink
 from yolotrt.sinks.child import Child
 from yolotrt.sinks.h264 import Encoder
-from yolotrt.sinks.newest import Newest, StreamOf, own_stream
+from yolotrt.sinks.newest import Held, Newest, StreamOf, own_stream
 from yolotrt.sinks.pictures import Names, safe_name
 from yolotrt.sinks.rtsp_publisher import RESIZED
 from yolotrt.sources.address import without_credentials
@@ -75,6 +75,8 @@ class _Push:
         self._stopped = threading.Event()
         self._child: Child | None = None
         self._trouble, self._troubles = "", 0
+        self._is_published = False
+        self._sent = 0  # number of the last one
         self._thread = threading.Thread(target=self._run, name="yolotrt-push", daemon=True)
         self._thread.start()
 
@@ -88,17 +90,18 @@ class _Push:
             self._thread.join(0.1)
 
     def _run(self) -> None:
-        number = 0
-        while (found := self._newest.get(self._stream, after=number)) is not None:
-            self._child = Child("yolotrt.sinks.rtsp_publisher", self._config, self._heard)
+        self._publish()
+        if not self._is_published:
+            why = self._trouble or "the run was over before the server took it"
+            _logger.warning("%s was not published (%s)", self._shown, why)
+
+    def _publish(self) -> None:
+        while (found := self._newest.get(self._stream, after=self._sent)) is not None:
+            code: int | None = None
             try:
-                while found is not None:
-                    number = found.number
-                    self._child.send(found.stream, draw_result(found.result))
-                    found = self._newest.get(self._stream, after=number)
-            except OSError:
-                pass  # its exit code says why
-            code = self._child.end()
+                code = self._send(found)
+            except (OSError, YolotrtError) as e:  # no more processes or files; a picture that is lost with its GPU
+                self._trouble = " ".join(str(e).split())
             if self._newest.closed or self._stopped.is_set():
                 return
             if code == RESIZED:
@@ -106,11 +109,31 @@ class _Push:
             self._failed(self._trouble or f"the server does not answer, exit code {code}")
             self._stopped.wait(_WAITS_S[min(self._troubles, len(_WAITS_S)) - 1])
 
+    def _send(self, found: Held | None) -> int:
+        """Send results, from one on, through a process until it ends; its exit code."""
+        self._child = child = Child("yolotrt.sinks.rtsp_publisher", self._config, self._heard)
+        try:
+            while found is not None:
+                self._sent = found.number
+                picture = draw_result(found.result)
+                try:
+                    child.send(found.stream, picture)
+                except OSError:
+                    break  # its exit code says why
+                found = self._newest.get(self._stream, after=self._sent)
+        except BaseException:
+            child.kill()
+            child.end()
+            raise
+        return child.end()
+
     def _heard(self, line: str) -> None:
         """A line of the process: `published`, or what is wrong."""
         if line != "published":
             self._trouble = line or self._trouble
-        elif self._troubles:
+            return
+        self._is_published = True
+        if self._troubles:
             _logger.warning("%s is published", self._shown)
             self._trouble, self._troubles = "", 0
 

@@ -105,12 +105,19 @@ class Process:
             code = self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             return "it answers no more"
-        fate = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        fate = _signal(-code) if code < 0 else f"exit code {code}"
         with contextlib.suppress(OSError, ValueError):  # closed meanwhile
             self._said.seek(0)
             said = self._said.read().decode("utf-8", "replace").strip().splitlines()
             return f"{fate}: {said[-1][:200]}" if said else fate
         return fate
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # those for real-time have no names
+        return f"signal {number}"
 
 
 def _begin(wanted: Wanted, nvdec: Nvdec) -> Begin:
