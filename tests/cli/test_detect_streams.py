@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -93,3 +95,19 @@ def test_streams_of_one_file_are_shown_side_by_side(work: Path) -> None:
         "3": open_source(both),
     }
     assert _shown(sources) == ["gate", "gate-2", video, "2 sources", f"{video}-2", "3"]
+
+
+def test_a_reader_of_standard_error_that_goes_away_costs_nothing(work: Path) -> None:
+    """As in `2>&1 >lines | head -n 1`: neither the lines on standard output nor the end of the run."""
+    Path("streams.yaml").write_text("streams: [video.mp4, {url: video.mp4, name: other}, 'http://127.0.0.1:1/none']\n")
+    command = [sys.executable, "-m", "yolotrt", "detect", "--config", "streams.yaml", "--model", "tiny.onnx"]
+    with subprocess.Popen(
+        [*command, "--retries", "0", "--jsonl", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr.readline().startswith("Model: ")
+        process.stderr.close()
+        lines = [json.loads(line) for line in process.stdout]
+    assert sorted(line["stream"] for line in lines) == ["other"] * 4 + ["video.mp4"] * 4
+    assert process.returncode == 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from tests.support.tiny_models import BLUE, tiny_yolo
 from yolotrt.detector import Detector
 from yolotrt.errors import SinkError, SourceError, UsageError
 from yolotrt.options import DetectOptions
-from yolotrt.pipeline import Pipeline, Region, Stream, StreamOptions, StreamState
+from yolotrt.pipeline import Pipeline, Region, Stream, StreamOptions, StreamState, StreamStatus
 from yolotrt.sinks import AnnotatedSink, JsonLinesSink, Sink
 from yolotrt.sources import ArraysSource, Source, SourceInfo, open_source
 from yolotrt.types import Frame, FrameResult
@@ -257,3 +260,70 @@ def test_an_interrupt_accounts_for_every_frame(detector: Detector, videos: list[
         assert status.accounted
         assert not status.waiting
         assert not status.running
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("ends", ["by itself", "by its source", "by its output"])
+def test_whoever_is_told_of_states_cannot_stop_the_run(
+    ends: str, detector: Detector, videos: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where standard error is a disk that is full, say."""
+
+    def on_state(status: StreamStatus, error: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source = _Failing(SourceError("gone")) if ends == "by its source" else open_source(videos[0])
+    sinks = [_Full(SinkError("full"))] if ends == "by its output" else []
+    other = _Collector()
+    pipeline = Pipeline(detector, [Stream(source, sinks), Stream(open_source(videos[0]), [other])], on_state=on_state)
+    pipeline.run()
+    assert len(other.results) == 40
+    assert all(status.accounted and status.state is StreamState.ENDED for status in pipeline.status())
+    assert "its state could not be told" in caplog.text
+
+
+class _Endless(Source):
+    """A file whose next wanted frame is far."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(SourceInfo(kind="video", name=name))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for i in itertools.count():
+            if self.watcher.wants(i, i / 30):
+                yield Frame(picture=picture(), source_id=self.info.name, index=i)
+
+
+@pytest.mark.timeout(60)
+def test_a_reader_notices_the_end_though_it_hands_in_nothing(detector: Detector) -> None:
+    options = StreamOptions(stride=10**9)
+    pipeline = Pipeline(
+        detector,
+        [Stream(_Endless(name), options=options) for name in "ab"],
+        on_result=lambda result: pipeline.stop(),
+    )
+    pipeline.run()
+    assert all(status.skipped and status.accounted for status in pipeline.status())
+
+
+@pytest.mark.timeout(60)
+def test_an_interrupt_from_another_thread(detector: Detector) -> None:
+    sink, began = _Collector(), threading.Event()
+    pipeline = Pipeline(
+        detector,
+        [Stream(_Endless(name), [sink] if name == "a" else []) for name in "ab"],
+        on_result=lambda _: began.set(),
+    )
+
+    def interrupt() -> None:
+        began.wait()
+        pipeline.interrupt()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run()
+    thread.join()
+    assert pipeline.statistics.interrupted
+    assert sink.ended
+    assert all(status.accounted and not status.running for status in pipeline.status())

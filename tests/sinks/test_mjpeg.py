@@ -115,3 +115,27 @@ def test_a_port_that_is_taken(sink: MjpegSink) -> None:
     port = int(sink.url.rsplit(":", 1)[1].strip("/"))
     with pytest.raises(SinkError, match=f"cannot serve pictures at 127.0.0.1:{port}: Address already in use"):
         MjpegSink(("127.0.0.1", port))
+
+
+@pytest.mark.timeout(60)
+def test_clients_that_leave_while_nothing_comes_are_let_go(sink: MjpegSink) -> None:
+    sink.write(frame_result(picture(), "a"))
+    port = int(sink.url.rsplit(":", 1)[1].strip("/"))
+    before = threading.active_count()
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(4) == b"HTTP"
+    while threading.active_count() > before:
+        time.sleep(0.1)
+
+
+def test_a_client_of_a_stream_that_is_silent_gets_its_picture_again(sink: MjpegSink) -> None:
+    sink.write(frame_result(picture(), "a"))
+    port = int(sink.url.rsplit(":", 1)[1].strip("/"))
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    client.request("GET", "/a")
+    answer, said = client.getresponse(), b""
+    while said.count(b"--frame") < 3:
+        said += answer.read(1)
+    client.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -15,7 +17,8 @@ import pytest
 
 from tests.support.media import picture
 from tests.support.results import frame_result
-from yolotrt.sinks import RtspPushSink, Sink
+from yolotrt.sinks import RtspPushSink, Sink, rtsp_push
+from yolotrt.sinks.child import Child
 
 
 def _free_port() -> int:
@@ -95,6 +98,35 @@ def test_a_server_that_goes_away_is_found_again(feed: list[Sink], caplog: pytest
     lines = [r.getMessage() for r in caplog.records if r.name.startswith("yolotrt")]
     assert lines[0].startswith(f"rtsp://{address} cannot be published (Connection refused)")
     assert f"rtsp://{address} is published" in lines
+    assert "secret" not in caplog.text
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(
+    feed: list[Sink], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = iter([OSError(errno.EMFILE, "Too many open files")])
+
+    def child(*arguments: Any) -> Child:
+        for error in started:
+            raise error
+        return Child(*arguments)
+
+    monkeypatch.setattr(rtsp_push, "Child", child)
+    url = f"rtsp://127.0.0.1:{_free_port()}/a"
+    server = _Server(url, 3)
+    with caplog.at_level(logging.WARNING, logger="yolotrt"):
+        feed.append(RtspPushSink(url, encoder="x264"))
+        server.join()
+    assert len(server.frames) == 3
+    assert "cannot be published ([Errno 24] Too many open files); it is tried again" in caplog.text
+
+
+def test_a_short_run_says_that_nothing_was_published(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="yolotrt"):
+        sink = RtspPushSink(f"rtsp://user:secret@127.0.0.1:{_free_port()}/a", encoder="x264")
+        sink.write(frame_result(picture(), "a"))
+        sink.close()
+    assert "was not published" in caplog.text
     assert "secret" not in caplog.text
 
 

@@ -55,6 +55,7 @@ class HostQueue:
     def __init__(self, machine: HostMachine) -> None:
         self._machine = machine
         self._recording: HostRecording | None = None
+        self._closed = False
         machine.open += 1
 
     @property
@@ -100,10 +101,13 @@ class HostQueue:
 
     def wait(self) -> None:
         assert self._recording is None, "a queue that records must not be waited for"
+        assert not self._closed, "a queue that is closed must not be waited for"
         self._machine.on_wait()
         self._machine.check()
 
     def close(self) -> None:
+        assert not self._closed
+        self._closed = True
         self._machine.open -= 1
 
 
