@@ -327,3 +327,21 @@ def test_an_interrupt_from_another_thread(detector: Detector) -> None:
     assert pipeline.statistics.interrupted
     assert sink.ended
     assert all(status.accounted and not status.running for status in pipeline.status())
+
+
+@pytest.mark.timeout(60)
+def test_a_reader_that_cannot_be_started(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system gives no more threads: those that have begun end."""
+    start, started = threading.Thread.start, []
+
+    def some(thread: threading.Thread) -> None:
+        if thread.name == "yolotrt-reader":
+            if started:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", some)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        Pipeline(detector, [Stream(_Endless(name)) for name in "abc"]).run()
+    assert not started[0].is_alive()

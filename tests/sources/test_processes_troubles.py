@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import mmap
+import os
 import pickle
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
@@ -156,3 +157,33 @@ def test_stopped_by_who_made_the_source(tmp_path: Path) -> None:
     assert frame.index < 299
     assert sides.ended()
     sides.source.stop()  # nobody reads it any more
+
+
+def test_memory_of_one_that_is_given_up_is_free_for_the_others(tmp_path: Path) -> None:
+    sides = Sides(video(tmp_path, 300))
+    frames = sides.frames()
+    held = [next(frames) for _ in range(40)]
+    cast("Generator[Frame]", frames).close()
+    assert sides.ended()
+    assert sides.other.open == 0
+    assert sides.owner.open > 0, "somebody has its pictures"
+    held.clear()
+    assert sides.owner.open == 0
+
+
+def test_memory_of_one_whose_process_is_gone_is_free_for_the_others(tmp_path: Path) -> None:
+    sides = Sides(video(tmp_path, 300))
+    given = 0
+
+    def read() -> None:
+        nonlocal given
+        for _ in sides.frames():
+            given += 1
+            if given == 20:
+                with socket.socket(fileno=os.dup(sides.reader.connection.fileno())) as line:
+                    line.shutdown(socket.SHUT_RDWR)
+
+    with pytest.raises(SourceError, match="the process that decodes it has ended"):
+        read()
+    assert given >= 20
+    assert sides.owner.open == 0

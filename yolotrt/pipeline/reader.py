@@ -67,11 +67,12 @@ class StreamReader(Watcher):
     def join(self, timeout_s: float) -> None:
         """Wait until it has ended; one that waits for a camera or another process is left to its time-out."""
         is_bounded = self.source.info.live or self._line is not None
-        self._thread.join(timeout_s if is_bounded else None)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(timeout_s if is_bounded else None)
 
     def join_process(self) -> None:
         """Wait until it has ended, if it reads from a process that has."""
-        if self._line is not None and self._line.is_remote:
+        if self._line is not None and self._line.is_remote and self._thread.ident is not None:
             self._thread.join()
 
     def state(self, state: StreamState, error: str = "") -> None:
@@ -158,13 +159,16 @@ class Reading:
             for reader, line in zip(self._readers, self._spread.lines, strict=True):
                 reader.start(line)
         except BaseException:
-            self._spread.close()
+            self._end()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._batcher.cancel()
         for reader in self._readers:
             reader.stop()

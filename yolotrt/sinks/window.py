@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from yolotrt.errors import SinkError
+from yolotrt.errors import SinkError, YolotrtError
 from yolotrt.plotting import draw_result
 from yolotrt.sinks.base import Sink
 from yolotrt.sinks.child import Child
@@ -62,6 +62,10 @@ class WindowSink(Sink):
 
     def _heard(self, line: str) -> None:
         """A line of the process: `ready`, what is wrong, or nothing at its end."""
+        if not line and self._ready.is_set() and not self._trouble:
+            if not self._newest.closed:
+                self._on_closed()  # at once, though no further picture may come
+            return
         if line not in ("ready", ""):
             self._trouble = line
         elif not line and not self._ready.is_set():
@@ -75,11 +79,9 @@ class WindowSink(Sink):
             while (found := self._newest.get(after=number)) is not None:
                 number = found.number
                 self._child.send(found.stream, draw_result(found.result), most=_MOST)
-        except OSError:
-            pass  # the user closed it
+        except (OSError, YolotrtError):
+            pass  # the user closed it; or a picture is lost with its GPU
         self._child.end()
-        if not self._newest.closed:
-            self._on_closed()
 
 
 def _check_screen() -> None:

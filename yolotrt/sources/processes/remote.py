@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -37,6 +38,8 @@ from yolotrt.types import DeviceImage, Frame, ImageU8
 
 _logger = logging.getLogger(__name__)
 
+_PATIENCE_S = 0.5  # with a process that is to stop
+
 
 class Line:
     """The connection of one source.
@@ -59,7 +62,7 @@ class Line:
         self._downloads, self._fate = downloads, fate
         self._colours: Colours | None = None
         self._lock = threading.Lock()
-        self._stopped = False
+        self._stopped = self._is_over = False
         self.is_remote = True
 
     def frames(self, source: Source) -> Iterator[Frame]:
@@ -83,10 +86,13 @@ class Line:
             if self._stopped:
                 return
             why = f"{source.info.name}: the process that decodes it has ended ({self._fate()})"
+            self._slots.let_go()
             if last is not None and not source.info.live:
                 raise SourceError(why, remedy="Try again with --decode-processes 0.") from None
-            self._slots.let_go()
             source.watcher.state(StreamState.CONNECTING if last is None else StreamState.RECONNECTING, why)
+        except BaseException:  # whoever asked has enough
+            self._give_up()
+            raise
         else:
             return
         finally:
@@ -108,6 +114,18 @@ class Line:
     def _tell_to_stop(self) -> None:
         with contextlib.suppress(_GoneError):  # it has ended by itself
             self._send(Stop())
+
+    def _give_up(self) -> None:
+        """Free the memory as soon as the process writes to it no more; where that takes long, at its end."""
+        if self._is_over:
+            return
+        self._tell_to_stop()
+        until = time.monotonic() + _PATIENCE_S
+        with contextlib.suppress(_GoneError, OSError):
+            while self._connection.poll(max(until - time.monotonic(), 0.0)):
+                if isinstance(self._next(), LetGo):
+                    self._slots.let_go()
+                    return
 
     def _hang_up(self) -> None:
         """Let the process stop, even where it is about to send something."""
@@ -142,6 +160,7 @@ class Line:
                     self._send(Ack(taken))
                     taken = 0
             elif isinstance(message, End):
+                self._is_over = True
                 if message.error is not None:
                     raise message.error
                 return

@@ -155,6 +155,7 @@ class LentSlots:
         self._slabs: list[_Slab] = []
         self._size = 0
         self._queues: list[Queue] = []  # that may still write
+        self._failure: CudaError | None = None
 
     def take(self, size: tuple[int, int]) -> Held | None:
         wanted = size[0] * size[1] * 3 // 2
@@ -169,10 +170,20 @@ class LentSlots:
             self._queues.append(queue)
 
     def settle(self) -> None:
-        """Wait until all that was taken is filled. To be called inside of `Machine.active`."""
-        for queue in self._queues:
-            queue.wait()
-        self._queues = []
+        """Wait until all that was taken is filled. To be called inside of `Machine.active`.
+
+        Raises CudaError, and from then on always: nobody knows what is filled, and the queues may be closed.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            for queue in self._queues:
+                queue.wait()
+        except CudaError as e:
+            self._failure = e
+            raise
+        finally:
+            self._queues = []
 
     def close(self) -> None:
         """The source may connect again, and use them again."""
