@@ -186,10 +186,13 @@ def test_the_first_batch_is_computed_both_ways(tmp_path: Path, counted: list[int
         every = outputs(backend, batch)
         assert not counted, "all are wanted"
         above = threshold(every, 0.1)
-        np.testing.assert_array_equal(outputs(backend, batch, above), every)
-        assert len(counted) == 1
+        first = outputs(backend, batch, above)
+        np.testing.assert_allclose(first, every, rtol=1e-4, atol=1e-3)
+        assert len(counted) == 2, "a try, and those above"
         below = every[0, 4:].max(axis=0) <= above
-        assert not outputs(backend, batch, above)[0, :4, below].any()
+        second = outputs(backend, batch, above)
+        np.testing.assert_array_equal(first[0, :, ~below], second[0, :, ~below])
+        assert not second[0, :4, below].any()
 
 
 def wider(model: onnx.ModelProto) -> None:
@@ -316,7 +319,7 @@ def test_parts_that_openvino_refuses_for_streams(
             np.testing.assert_allclose(found, every, rtol=1e-4, atol=1e-3)
         assert not counted
         outputs(backend, batch, 0.0)
-    assert len(counted) == 1, "what runs goes on in parts"
+    assert len(counted) == 2, "what runs goes on in parts"
     assert len(caplog.messages) == 1
 
 
@@ -372,7 +375,7 @@ def test_the_demo_model(both: tuple[Detector, Detector], counted: list[int]) -> 
             frame = Frame(picture=picture, source_id="", index=0, options=each)
             (found,), (expected,) = cut.detect_frames([frame]), whole.detect_frames([frame])
             assert_same(found.detections, expected.detections)
-        assert len(counted) == 2 * (i + 1), "alone, the first time for a try"
+        assert len(counted) == 1 + 2 * (i + 1), "alone, the first time after a try"
 
 
 def test_threads_and_streams(both: tuple[Detector, Detector], counted: list[int]) -> None:
@@ -385,7 +388,8 @@ def test_threads_and_streams(both: tuple[Detector, Detector], counted: list[int]
     frames = [Frame(picture=p, source_id="", index=i) for i, p in enumerate(pictures * 4)]
     for i, result in enumerate(cut.detect_batches([frame] for frame in frames)):
         assert_same(result.detections, expected[i % len(pictures)])
-    assert len(counted) == 3 * len(pictures) + len(frames)
+    tries = 1 + len(cut.backend.side_by_side())
+    assert len(counted) == tries + 3 * len(pictures) + len(frames)
 
 
 def broken(name: str, index: int) -> Callable[[onnx.ModelProto], None]:

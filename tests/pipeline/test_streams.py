@@ -332,7 +332,8 @@ def test_an_interrupt_from_another_thread(detector: Detector) -> None:
 @pytest.mark.timeout(60)
 def test_a_reader_that_cannot_be_started(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system gives no more threads: those that have begun end."""
-    start, started = threading.Thread.start, []
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
 
     def some(thread: threading.Thread) -> None:
         if thread.name == "yolotrt-reader":

@@ -147,11 +147,13 @@ class HeadRequest:
         result = self._anchor_free(scores[0], features) if self._head.joined else self._raw(scores, features)
         cells = self._above(result.scores, above) if self._trust.holds and math.isfinite(above) else None
         patches = None if cells is None else self._patches_of(cells, features)
-        if cells is None or patches is None or not self._tried:
+        whole = patches is None or not self._tried
+        if whole:
             self._fill(result, features)
-            if patches is not None:
-                self._try(result, features)
-        elif any(map(len, cells)):
+        if whole and patches is not None:
+            self._try(result, features)
+        # Those of the first batch as well, where both ways agree: the next one of the same pictures gives the same.
+        if cells is not None and patches is not None and self._tried and self._trust.holds and any(map(len, cells)):
             for level, chosen, rows in zip(result.boxes, cells, self._some(features, cells, patches), strict=True):
                 level[np.divmod(chosen, level.shape[1])] = rows
         return result.arrays
