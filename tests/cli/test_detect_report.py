@@ -103,11 +103,13 @@ def test_summary_of_several_streams(statistics: RunStatistics, capsys: pytest.Ca
             name="[gate]", state=StreamState.ENDED, read=1200, processed=1000, dropped=200, latency_p95_s=0.25
         ),
         StreamStatus(name="a.mp4", state=StreamState.ENDED, read=7, processed=3, skipped=4),
+        StreamStatus(name="locked", state=StreamState.ENDED, last_error="locked: it wants a password"),
     ]
     print_summary(statistics, [], streams, to_stderr=False)
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert rows["[gate]"] == ["ended", "1,200", "1,000", "200", "0", "250", "ms"]
     assert rows["a.mp4"] == ["ended", "7", "3", "0", "4"]
+    assert rows["locked"] == ["ended,", "nothing", "read", "0", "0", "0", "0"]
 
 
 def test_the_table_fits_a_narrow_terminal() -> None:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Picture to detect in; may be given again for other sizes.  [default: a sample of 1920 x 1080]",
 )
-@click.option("--seconds", type=float, default=10.0, show_default=True, help="Time to measure for.")
+@click.option(
+    "--seconds", type=float, default=10.0, show_default=True, help="Time to measure for; ten rounds take longer."
+)
 @click.option("--batch", type=int, metavar="N", help="Pictures of one inference.  [default: what the model is for]")
 @click.option("--threads", type=int, default=0, metavar="N", help="Of a CPU back-end.  [default: one per core]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

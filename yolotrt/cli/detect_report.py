@@ -168,7 +168,7 @@ class _StreamTable(Display):
 def stream_table(statuses: Sequence[StreamStatus], *, running: bool = False) -> Table:
     """A row per stream; `running` shows how it goes as well. Columns without any number in them are left out."""
     columns: dict[str, list[str]] = {
-        "state": [s.state.value for s in statuses],
+        "state": [_state(s, running=running) for s in statuses],
         "fps": [f"{s.frames_per_s:.1f}" if running else "" for s in statuses],
         "read": [f"{s.read:,}" for s in statuses],
         "processed": [f"{s.processed:,}" for s in statuses],
@@ -184,6 +184,12 @@ def stream_table(statuses: Sequence[StreamStatus], *, running: bool = False) -> 
     for status, *cells in zip(statuses, *shown.values(), strict=True):
         table.add_row(escape(status.name), *cells)
     return table
+
+
+def _state(status: StreamStatus, *, running: bool) -> str:
+    """Of one that is over, also whether anything came of it: a refused password ends like a file does."""
+    nothing = not running and not status.read and status.last_error
+    return f"{status.state.value}, nothing read" if nothing else status.state.value
 
 
 def counts_of(streams: Sequence[Stream]) -> dict[str, Counts]:
