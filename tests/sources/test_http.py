@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -20,19 +21,30 @@ from tests.support.watched import watched
 from yolotrt.sources import LiveOptions, NetworkSource
 
 
+def _whole() -> bytes:
+    return cv2.imencode(".jpg", picture())[1].tobytes()
+
+
+# The pictures that are sent in turn.
+_MOTION_JPEG = {
+    "/mjpeg": lambda: [_whole()],
+    "/cut": lambda: [_whole(), _whole()[:-200]],
+    "/bare": lambda: [_whole()[:-2]],
+}
+
+
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder, and /mjpeg: pictures without an end, 20 a second, as many cameras send them."""
+    """Files of a folder, and Motion JPEG: pictures without an end, 20 a second, as many cameras send them."""
 
     def do_GET(self) -> None:
-        if self.path != "/mjpeg":
+        if self.path not in _MOTION_JPEG:
             super().do_GET()
             return
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace;boundary=next")
         self.end_headers()
-        data = cv2.imencode(".jpg", picture())[1].tobytes()
         try:
-            while True:
+            for data in itertools.cycle(_MOTION_JPEG[self.path]()):
                 self.wfile.write(b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
                 self.wfile.write(data + b"\r\n")
                 time.sleep(0.05)
@@ -108,6 +120,20 @@ def test_motion_jpeg(address: str) -> None:
     assert seen.told == []
     assert seen.newest is not None
     assert seen.newest.received_s is not None
+
+
+def test_motion_jpeg_that_is_cut_short(address: str) -> None:
+    boxes = []
+    with watched(NetworkSource(f"{address}/cut"), look=lambda frame: boxes.append(frame.pixels[36, 24])) as seen:
+        wait_until(lambda: len(seen.frames) > 10, 8)
+    assert abs(seen.corrupted - len(seen.frames)) <= 2  # every other picture
+    assert np.abs(np.array(boxes, int) - (0, 0, 255)).max() < 12
+
+
+def test_motion_jpeg_without_end_markers(address: str) -> None:
+    with watched(NetworkSource(f"{address}/bare")) as seen:
+        wait_until(lambda: len(seen.frames) > 10, 8)
+    assert seen.corrupted == 0
 
 
 def test_a_playlist_may_not_open_files_of_this_machine(address: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -194,6 +195,26 @@ def test_not_a_video(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"bad\.mp4: (not a video|the video is empty)"):
         open_source(path)
+
+
+def test_motion_jpeg_with_a_picture_that_is_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    data = cv2.imencode(".jpg", picture())[1].tobytes()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuvj420p"
+        for number in range(10):
+            packet = av.Packet(data[:-200] if number == 4 else data)
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = number
+            packet.is_keyframe = True
+            container.mux(packet)
+    problems: list[SourceError] = []
+    with open_source(path) as source:
+        source.on_problem = problems.append
+        times = [frame.timestamp_s for frame in source]
+    assert times == pytest.approx([i / 25 for i in range(10) if i != 4])
+    assert "is damaged (1 packets cannot be decoded)" in str(problems[0])
 
 
 def test_index_is_missing(tmp_path: Path) -> None:

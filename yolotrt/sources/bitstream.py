@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,26 @@ def brings_headers(packet: av.Packet[Any]) -> bool:
     """Whether the container has found other headers than those that it began with."""
     has: Callable[[str], bool] | None = getattr(packet, "has_sidedata", None)  # PyAV 16 and later
     return has is not None and has("new_extradata")
+
+
+def jpeg_is_truncated(data: bytes) -> bool:
+    """Whether a JPEG has no end marker.
+
+    Walks the segments to the start of the scan; behind it only the picture's own end marker can be FF D9. (Before it,
+    the thumbnail in the EXIF segment brings an end marker of its own.)
+    """
+    position = 2
+    while position + 4 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, position)
+        if marker == 0xFFDA:
+            return data.rfind(b"\xff\xd9", position) < 0
+        if marker == 0xFFFF:  # fill byte
+            position += 1
+        elif marker >> 8 != 0xFF:
+            return False  # not cut but damaged: the decoder's to judge
+        else:
+            position += 2 + length
+    return True
 
 
 def _is_sequence(codec: str, first: int) -> bool:

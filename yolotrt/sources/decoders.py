@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_args
 
 from yolotrt.errors import UsageError
+from yolotrt.sources.bitstream import jpeg_is_truncated
 from yolotrt.types import DeviceImage, ImageU8
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class AvDecoder:
     def decode(self, packet: av.Packet[Any]) -> list[Decoded]:
         import av
 
+        if self._context.name == "mjpeg" and packet.size:
+            _refuse_cut_jpeg(bytes(packet))
         try:
             frames = self._context.decode(packet)
         except av.FFmpegError as e:
@@ -101,6 +104,26 @@ class AvDecoder:
 
     def close(self) -> None:
         pass  # it goes with its last reference
+
+
+def _refuse_cut_jpeg(data: bytes) -> None:
+    """Raise DamagedPacketError for a picture of Motion JPEG whose end is missing.
+
+    FFmpeg calls one whole, and fills what is missing with green, or with the picture before.
+    """
+    import av
+
+    if not jpeg_is_truncated(data):
+        return
+    # Some cameras leave out nothing but the end marker, always: only a decoder that forgives nothing tells these.
+    strict = av.CodecContext.create("mjpeg", "r")
+    strict.options = {"err_detect": "explode"}
+    try:
+        frames = strict.decode(av.Packet(data))
+    except av.FFmpegError as e:
+        raise DamagedPacketError(str(e)) from e
+    if not frames:
+        raise DamagedPacketError("the picture is cut short")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import numpy as np
 
 from yolotrt.errors import SourceError, UsageError
 from yolotrt.sources.base import Source, SourceInfo
+from yolotrt.sources.bitstream import jpeg_is_truncated
 from yolotrt.types import Frame, ImageU8
 
 SUFFIXES = frozenset(
@@ -136,7 +137,7 @@ def is_truncated(data: bytes) -> bool:
     OpenCV before 5.0 fills what is missing of a JPEG or PNG with grey or black and does not say so.
     """
     if data.startswith(b"\xff\xd8"):
-        return _jpeg_is_truncated(data)
+        return jpeg_is_truncated(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return data.rfind(b"IEND") < 0
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
@@ -144,25 +145,6 @@ def is_truncated(data: bytes) -> bool:
     if data.startswith(b"BM") and len(data) >= 34:
         return _bmp_is_truncated(data)
     return False
-
-
-def _jpeg_is_truncated(data: bytes) -> bool:
-    """Walk the segments to the start of the scan; behind it only the picture's own end marker can be FF D9.
-
-    (Before it, the thumbnail in the EXIF segment brings an end marker of its own.)
-    """
-    position = 2
-    while position + 4 <= len(data):
-        marker, length = struct.unpack_from(">HH", data, position)
-        if marker == 0xFFDA:
-            return data.rfind(b"\xff\xd9", position) < 0
-        if marker == 0xFFFF:  # fill byte
-            position += 1
-        elif marker >> 8 != 0xFF:
-            return False  # not cut but damaged: the decoder's to judge
-        else:
-            position += 2 + length
-    return True
 
 
 def _bmp_is_truncated(data: bytes) -> bool:
