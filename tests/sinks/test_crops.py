@@ -11,6 +11,7 @@ from tests.support.media import moving_box, picture, write_video
 from tests.support.results import frame_result
 from yolotrt.errors import SinkError, UsageError
 from yolotrt.sinks import CropsSink
+from yolotrt.sinks.pictures import Names, save
 from yolotrt.sources import ArraysSource, SourceInfo, open_source, read_image
 from yolotrt.types import FrameResult
 
@@ -68,6 +69,27 @@ def test_names_of_videos_and_live_streams(tmp_path: Path) -> None:
     (name,) = _files(tmp_path / "live")
     assert name.startswith("thing/gate_1-2")
     assert name.endswith("-000007-0.jpg")
+
+
+def test_a_picture_called_as_a_frame_of_a_video(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "in" / "v.mp4", moving_box(2))
+    image = tmp_path / "in" / "V-000001.png"
+    save(image, picture())
+    for number, named in enumerate(([path, image], [image, path])):
+        folder = tmp_path / f"out{number}"
+        with open_source(named) as source:
+            sink = CropsSink(folder, source)
+            for frame in source:
+                sink.write(frame_result(frame.pixels, frame.source_id, index=frame.index))
+        assert _files(folder) == [f"thing/{name}-0.jpg" for name in ("V-000001-2", "v-000000", "v-000001")]
+
+
+def test_a_video_whose_frames_would_be_called_as_pictures_before_it() -> None:
+    names = Names()
+    assert names.free("v-000001") == "v-000001"
+    assert names.free("V", series=True) == "V-2"
+    assert names.free("v-2-000001") == "v-2-000001-2"
+    assert names.free("v-12345") == "v-12345"
 
 
 @pytest.mark.parametrize(

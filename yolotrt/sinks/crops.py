@@ -54,7 +54,7 @@ class CropsSink(Sink):
         self._reserved: defaultdict[str, deque[str]] = defaultdict(deque)
         for path in map(str, source.paths):
             if source.info_of(path).moving:
-                self._reserved[path].append(self._names.free(pictures.safe_name(Path(path).stem)))
+                self._reserved[path].append(self._names.free(pictures.safe_name(Path(path).stem), series=True))
 
     def write(self, result: FrameResult) -> None:
         stem = self._stem(result)
@@ -83,7 +83,8 @@ class CropsSink(Sink):
         source_id, index, stem = self._video
         if source_id != frame.source_id or frame.index <= index:  # the next video, or the same one once more
             reserved = self._reserved.get(frame.source_id)
-            stem = reserved.popleft() if reserved else self._names.free(f"{plain}-{self._begun}" if streamed else plain)
+            wanted = f"{plain}-{self._begun}" if streamed else plain
+            stem = reserved.popleft() if reserved else self._names.free(wanted, series=True)
         self._video = (frame.source_id, frame.index, stem)
         return f"{stem}-{frame.index:06d}"
 

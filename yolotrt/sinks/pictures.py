@@ -17,6 +17,7 @@ _FORMATS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".jp2", ".avif", ".ppm")
 )
 _NEAREST = {".jfif": ".jpg", ".mpo": ".jpg", ".pnm": ".ppm", ".pgm": ".ppm", ".pbm": ".ppm"}
+_FRAME = re.compile(r"(.*)-\d{6,}", re.DOTALL)  # a video's name, and the number of a frame
 
 
 def name_for(name: str) -> str:
@@ -50,15 +51,35 @@ class Names:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._series: set[str] = set()
+        self._numbered: set[str] = set()  # what is taken with a number behind it that might be a frame's
         self._lock = threading.Lock()
 
-    def free(self, name: str) -> str:
-        """`name`, or with `-2`, `-3`, ... before its suffix."""
+    def free(self, name: str, *, series: bool = False) -> str:
+        """`name`, or with `-2`, `-3`, ... before its suffix.
+
+        Args:
+            series: it is for a video, whose frames get `-` and six digits behind it: none of these is free afterwards.
+        """
         path = Path(name)
         number = 1
         with self._lock:
-            while name.lower() in self._taken:
+            while self._is_taken(name.lower(), series=series):
                 number += 1
                 name = f"{path.stem}-{number}{path.suffix}"
-            self._taken.add(name.lower())
+            self._take(name.lower(), series=series)
         return name
+
+    def _is_taken(self, name: str, *, series: bool) -> bool:
+        if name in self._taken or (series and name in self._numbered):
+            return True
+        frame = _FRAME.fullmatch(name)
+        return frame is not None and frame[1] in self._series
+
+    def _take(self, name: str, *, series: bool) -> None:
+        self._taken.add(name)
+        if series:
+            self._series.add(name)
+        frame = _FRAME.fullmatch(name)
+        if frame is not None:
+            self._numbered.add(frame[1])
