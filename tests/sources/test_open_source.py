@@ -158,6 +158,21 @@ def test_lists(media: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: st
     assert names == ["rtsp://camera/1", str(media / "frame2.png"), "webcam-7"]
 
 
+def test_comments_in_a_list(media: Path) -> None:
+    lines = "\ufeff  # all of them\nrtsp://camera/1#low \t# gate\nframe2.png # one # two\n#7\n8#9.png\n"
+    (media / "8#9.png").write_bytes((media / "frame2.png").read_bytes())
+    (media / "list.txt").write_text(lines, encoding="utf-8")
+    names = [s.info.name for s in open_sources(media / "list.txt")]
+    assert names == ["rtsp://camera/1#low", str(media / "frame2.png"), str(media / "8#9.png")]
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.yaml"])
+def test_a_list_from_windows(media: Path, name: str) -> None:
+    entry = "frame2.png" if name.endswith(".txt") else "- frame2.png"
+    (media / name).write_bytes(f"\ufeff{entry}\r\n".encode())
+    assert open_source(media / name).info.name == str(media / "frame2.png")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

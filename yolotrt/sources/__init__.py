@@ -64,8 +64,9 @@ def open_source(spec: SourceSpec, *, live: LiveOptions | None = None, name: str 
 
     A folder gives its pictures and videos in natural order (`2.jpg` before `10.jpg`), hidden files and subfolders
     left out; a glob may hold `**`; `%04d` in a name stands for numbers. A `.txt` file names a source per line (`#`
-    starts a comment), a YAML file holds a list of them. One bad file among several is reported by `Source.on_problem`;
-    where there is only one file, it raises. A camera is connected when the iteration starts.
+    in front, or behind white space, starts a comment), a YAML file holds a list of them. One bad file among several is
+    reported by `Source.on_problem`; where there is only one file, it raises. A camera is connected when the iteration
+    starts.
 
     Args:
         live: how webcams and network streams are read.

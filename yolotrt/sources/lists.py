@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from yolotrt.errors import SourceError, UsageError
 from yolotrt.sources.address import is_webcam, scheme_of, with_environment
 
 _SUFFIXES = (".txt", ".yaml", ".yml")
+_COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
 def listed(name: str) -> list[str]:
@@ -24,7 +26,7 @@ def listed(name: str) -> list[str]:
     if path.suffix.lower() not in _SUFFIXES or not path.is_file():
         return [name]
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # with or without the mark that Windows puts in front
     except (OSError, UnicodeDecodeError) as e:
         raise SourceError(f"{path}: cannot read the list of sources") from e
     entries = _lines(text) if path.suffix.lower() == ".txt" else _yaml(text, path)
@@ -34,8 +36,9 @@ def listed(name: str) -> list[str]:
 
 
 def _lines(text: str) -> list[str]:
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    """One entry per line. A comment begins with `#`, which stands in front of it all or behind white space."""
+    entries = (_COMMENT.sub("", line).strip() for line in text.splitlines())
+    return [entry for entry in entries if entry]
 
 
 def _yaml(text: str, path: Path) -> list[str]:
