@@ -91,6 +91,42 @@ def test_bad_streams(tmp_path: Path, text: str, message: str) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_environment_variables_in_any_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("PLACE", "gate"), ("PUSH_PASSWORD", "s3cret"), ("KIND", "car"), ("ANCHOR", "center")):
+        monkeypatch.setenv(name, value)
+    text = """
+        restream: rtsp://me:${PUSH_PASSWORD}@host/live
+        save: out/${PLACE}
+        classes: ["${KIND}", 2]
+        counting: {lines: {a: [[0, 0], [1, 1]]}, anchor: "${ANCHOR}"}
+        streams: [{url: 0, name: "${PLACE}-1", crops: "crops/${PLACE}", jsonl: "${PLACE}.jsonl"}]
+    """
+    options = load(_yaml(tmp_path, text), {"model": "${PLACE}.onnx"})
+    assert options.restream == "rtsp://me:s3cret@host/live"
+    assert (options.save, options.classes) == (Path("out/gate"), ("car", 2))
+    assert options.counting == CountOptions(lines={"a": ((0, 0), (1, 1))}, anchor="center")
+    stream = options.streams[0]
+    assert (stream.name, stream.crops, stream.jsonl) == ("gate-1", Path("crops/gate"), "gate.jsonl")
+    assert options.model == "${PLACE}.onnx", "a shell has done that for the command line"
+    assert "s3cret" not in repr(options)
+
+
+@pytest.mark.parametrize(
+    "text", ["restream: 'rtsp://me:${NOT_SET_ANYWHERE}@host/live'", "classes: [car, '${NOT_SET_ANYWHERE}']"]
+)
+def test_an_environment_variable_that_is_not_set(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"detect\.yaml: the environment variable NOT_SET_ANYWHERE is not set"):
+        load(_yaml(tmp_path, text), {})
+
+
+def test_no_error_shows_a_password_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUSH_PASSWORD", "s3cret")
+    for text in ("restream: 'ftp://me:${PUSH_PASSWORD}@host/live'", "conf: '${PUSH_PASSWORD}'"):
+        with pytest.raises(UsageError) as caught:
+            _ = load(_yaml(tmp_path, text), {}).outputs
+        assert "s3cret" not in str(caught.value)
+
+
 def test_a_region_out_of_range(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="region of interest is out of range"):
         load(_yaml(tmp_path, "streams: [{url: 0, roi: [0, 0, 640, 480]}]"), {})

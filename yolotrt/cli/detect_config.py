@@ -30,7 +30,7 @@ class StreamConfig:
     """An entry of `streams` in the YAML file. What it leaves out is as for all streams.
 
     Attributes:
-        url: an address, a webcam's number, a file or a folder; `${NAME}` stands for an environment variable.
+        url: an address, a webcam's number, a file or a folder.
         name: for people, in outputs and metrics; the address without credentials by default.
         fps, stride: as in `StreamOptions`.
         roi: the part of the picture to look at, [x1, y1, x2, y2] as shares from 0 to 1.
@@ -61,7 +61,7 @@ class StreamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectConfig:
-    """Every option of the command; the YAML file has these keys.
+    """Every option of the command; the YAML file has these keys, and `${NAME}` in its text is an environment variable.
 
     Attributes:
         streams: sources with options of their own, beside those of the command line.
@@ -213,18 +213,27 @@ def _from_yaml(path: Path) -> dict[str, Any]:
     streams = data.pop("streams", None) or []
     if not isinstance(streams, list):
         raise ConfigError(f"{path}: key 'streams' has a value of the wrong type", expected="a list of streams")
-    values = _checked(DetectConfig, data, str(path))
+    values: dict[str, Any] = _expanded(_checked(DetectConfig, data, str(path)), str(path))
     return values | ({"streams": tuple(_stream(s, f"{path}: stream {n}") for n, s in enumerate(streams, 1))})
 
 
 def _stream(entry: object, where: str) -> StreamConfig:
     data = entry if isinstance(entry, dict) else {"url": entry}
-    values = _converted(_checked(StreamConfig, data, where), where)
+    values = _converted(_expanded(_checked(StreamConfig, data, where), where), where)
     if not str(values.get("url", "")):
         raise ConfigError(f"{where}: no url", expected="an address, a webcam's number, a file or a folder")
-    if isinstance(values["url"], str):
-        values["url"] = with_environment(values["url"], where=where)
     return StreamConfig(**values)
+
+
+def _expanded(value: Any, where: str) -> Any:
+    """With environment variables in all its text. After the check of the types, whose errors show what they got."""
+    if isinstance(value, str):
+        return with_environment(value, where=where)
+    if isinstance(value, list):
+        return [_expanded(item, where) for item in value]
+    if isinstance(value, dict):
+        return {key: _expanded(item, where) for key, item in value.items()}
+    return value
 
 
 def _checked(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
