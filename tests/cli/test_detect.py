@@ -239,6 +239,25 @@ def test_the_bundle_exported_last_is_taken(detect: _Detect, work: Path) -> None:
     assert "Model: new/new.json (exported last in this folder), in onnxruntime" in run.err.replace("\\", "/")
 
 
+def test_a_bundle_whose_files_are_gone_is_passed_over(
+    detect: _Detect, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("old", "new")):
+        onnx = tiny_yolo(work / name / f"{name}.onnx")
+        manifest_of(onnx).write(work / name / f"{name}.json")
+        os.utime(work / name / f"{name}.json", (number, number))
+    (work / "new" / "new.onnx").unlink()
+    run = detect("red.png", "--backend", "onnxruntime", model=None)
+    assert run.code == 0, run.err
+    told = run.err.replace("\\", "/")
+    assert "Model: old/old.json (exported last in this folder; new/new.json misses new.onnx), in" in told
+    (work / "old" / "old.onnx").unlink()
+    shutil.copy(work / "tiny.onnx", work / "yolov8n_demo.onnx")
+    monkeypatch.setattr("yolotrt.assets._PACKAGED", work)
+    told = detect("red.png", "--backend", "onnxruntime", model=None).err.replace("\\", "/")
+    assert "(the demo model; choose another with --model; new/new.json misses new.onnx), in" in told
+
+
 def test_the_demo_model_is_taken_where_nothing_was_exported(
     detect: _Detect, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

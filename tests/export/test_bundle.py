@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from yolotrt.errors import SinkError
-from yolotrt.export.bundle import BundlePaths, commit, is_intact, latest_bundle, read_older, staging
+from yolotrt.export.bundle import BundlePaths, bundles_in, commit, is_intact, latest_bundle, read_older, staging
 from yolotrt.files import sha256_of
 from yolotrt.manifest import FileRecord, Manifest, PlanRecord
 from yolotrt.model_spec import ModelSpec, TensorSpec
@@ -157,3 +157,15 @@ def test_the_latest_bundle(tmp_path: Path) -> None:
     os.utime(first.manifest)
     os.utime(second.manifest, (1, 1))
     assert latest_bundle(tmp_path) == first.manifest
+    first.onnx.unlink()
+    assert latest_bundle(tmp_path) == second.manifest
+    assert bundles_in(tmp_path) == [(first.manifest, "a.onnx"), (second.manifest, None)]
+
+
+def test_a_bundle_without_its_plan_is_not_whole(tmp_path: Path) -> None:
+    paths = paths_in(tmp_path)
+    write(paths, "one", plan=True)
+    assert latest_bundle(tmp_path) == paths.manifest
+    paths.plan.unlink()
+    assert bundles_in(tmp_path) == [(paths.manifest, "m-fp32.engine")]
+    assert latest_bundle(tmp_path) is None

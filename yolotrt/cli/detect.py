@@ -117,14 +117,16 @@ def _model(named: str | None) -> tuple[str, str]:
     """The model to run, and why it is this one where the user named none."""
     if named is not None:
         return named, ""
-    from yolotrt.export.bundle import latest_bundle
+    from yolotrt.export.bundle import bundles_in, latest_bundle
 
     bundle = latest_bundle(Path())
+    # What was exported last is not passed over in silence.
+    passed = "".join(f"; {path} misses {missing}" for path, missing in bundles_in(Path())[:1] if missing is not None)
     if bundle is not None:
-        return str(bundle), " (exported last in this folder)"
+        return str(bundle), f" (exported last in this folder{passed})"
     from yolotrt.assets import demo_model
 
-    return str(demo_model()), " (the demo model; choose another with --model)"
+    return str(demo_model()), f" (the demo model; choose another with --model{passed})"
 
 
 def _choose_decoders(detector: Detector, options: DetectConfig, sources: list[Source]) -> Decoders:

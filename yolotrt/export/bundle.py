@@ -130,19 +130,30 @@ def _publish(paths: BundlePaths) -> None:
 
 
 def latest_bundle(folder: Path) -> Path | None:
-    """The manifest exported last in `folder` or in one of its direct subfolders; None where there is none.
+    """The manifest of the first of `bundles_in` that is whole; None where there is none."""
+    return next((path for path, missing in bundles_in(folder) if missing is None), None)
 
-    One that does not keep the accuracy that was asked for is none.
+
+def bundles_in(folder: Path) -> list[tuple[Path, str | None]]:
+    """The manifests in `folder` and its direct subfolders, the one exported last first, each with a file it misses.
+
+    One that does not keep the accuracy that was asked for is left out.
     """
-    found: list[tuple[float, str, Path]] = []
+    found: list[tuple[float, str, Path, str | None]] = []
     for path in (*folder.glob("*.json"), *folder.glob("*/*.json")):
         if path.name.startswith(".") or path.parent.name.startswith(".") or not _looks_like_manifest(path):
             continue
         with contextlib.suppress(ModelError, OSError):
             manifest = Manifest.read(path)
             if manifest.accepted:
-                found.append((path.stat().st_mtime, manifest.created, path))
-    return max(found)[2] if found else None
+                found.append((path.stat().st_mtime, manifest.created, path, _missing(manifest, path.parent)))
+    return [(path, missing) for _, _, path, missing in sorted(found, key=lambda f: f[:3], reverse=True)]
+
+
+def _missing(manifest: Manifest, folder: Path) -> str | None:
+    """The first of the model's files that is not there."""
+    records = (manifest.onnx, manifest.plan)
+    return next((r.file for r in records if r is not None and not (folder / r.file).is_file()), None)
 
 
 def _looks_like_manifest(path: Path) -> bool:
