@@ -85,6 +85,20 @@ def test_addresses_that_are_none(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("rtsp://", "option restream has no host"),
+        ("rtsps://me:secret@/x", "option restream has no host"),
+        ("rtsp://me:secret@host:99999/x", "option restream has an impossible port, got 99999"),
+    ],
+)
+def test_addresses_to_publish_to_that_lead_nowhere(url: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        OutputOptions(restream=url)
+    assert "secret" not in str(caught.value)
+
+
 def test_combinations_that_make_no_sense() -> None:
     with pytest.raises(UsageError, match="need a file"):
         OutputOptions(jsonl="-", lines=JsonLinesOptions(rotate=Limit(size=5)))

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from yolotrt.errors import MissingExtraError, SourceError
+from yolotrt.errors import MissingExtraError, SourceError, UsageError
 from yolotrt.sources import open_source
-from yolotrt.sources.address import is_webcam, without_credentials
+from yolotrt.sources.address import check_place, is_webcam, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,44 @@ def test_addresses_that_are_mistyped(text: str) -> None:
     with pytest.raises(SourceError, match="no such file or folder") as caught:
         open_source(text)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("rtsp://", "the address of a stream has no host, got rtsp://, expected rtsp://HOST"),
+        ("rtsp:///x", "has no host, got rtsp:///x"),
+        ("rtsp://me:secret@/x", "has no host, got rtsp:///x"),
+        ("rtsp://:554/x", "has no host"),
+        ("http://[]:80/x", "has no host"),
+        ("https://?token=secret", "has no host"),
+        ("rtsp://host:99999/x", "has an impossible port, got 99999, expected 1 to 65535"),
+        ("rtsp://me:secret@host:0/x", "has an impossible port, got 0"),
+        ("udp://:70000", "has an impossible port, got 70000"),
+        ("rtsp://host:/x", "has an impossible port, expected"),
+        ("rtsp://me:sec/secret@camera/1", "has an impossible port, expected .* write / as %2F"),
+    ],
+)
+def test_addresses_that_lead_nowhere(address: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        open_source(address)
+    assert "sec/" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "rtsp://camera",
+        "rtsp://me:sec@ret:99999@[::1]:554/1",
+        "http://camera:80?user=me@home:99999",
+        "udp://:1234",
+        "udp://@239.0.0.1:1234",
+        "srt://:9000?mode=listener",
+    ],
+)
+def test_addresses_that_lead_somewhere(address: str) -> None:
+    check_place(address)
 
 
 def test_without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:

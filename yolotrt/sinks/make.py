@@ -22,6 +22,7 @@ from yolotrt.sinks.newest import own_stream
 from yolotrt.sinks.pictures import Names
 from yolotrt.sinks.rtsp_push import RtspPushSink
 from yolotrt.sinks.window import WindowSink
+from yolotrt.sources.address import check_place
 from yolotrt.sources.base import Source
 from yolotrt.types import FrameResult
 from yolotrt.unique import unique
@@ -69,8 +70,8 @@ class OutputOptions:
             raise UsageError("--append and --jsonl-rotate need a file", got="--jsonl -")
         if self.coco_like is not None and self.coco is None:
             raise UsageError("--coco-like takes the ids for --coco, which is not given")
-        if self.restream is not None and not self.restream.startswith(("rtsp://", "rtsps://")):
-            _http_address(self.restream)
+        if self.restream is not None:
+            _check_restream(self.restream)
 
 
 class Outputs:
@@ -194,6 +195,13 @@ def _places(sources: Mapping[str, Source]) -> dict[tuple[str | None, str], str]:
             if (stream, path) not in places:
                 places[stream, path] = stream if alone else unique(path, taken)
     return places
+
+
+def _check_restream(url: str) -> None:
+    if url.startswith(("rtsp://", "rtsps://")):
+        check_place(url, what="option restream")
+    else:
+        _http_address(url)
 
 
 def _http_address(url: str) -> tuple[str, int]:

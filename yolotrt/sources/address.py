@@ -10,6 +10,9 @@ from yolotrt.errors import UsageError
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp")
 """What FFmpeg reads from a network."""
 
+_WITH_HOST = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps")
+"""Those that nobody listens with: by udp://:PORT, tcp and srt, a camera may come to this machine."""
+
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _SECRET = re.compile(
     r"((?:pass(?:word|wd|phrase)?|pwd|token|secret|(?:api|stream)?key|auth|sig(?:nature)?)=)[^&#/]*", re.I
@@ -40,6 +43,30 @@ def is_address(text: str) -> bool:
 def is_webcam(text: str) -> bool:
     """Whether it is a webcam's number or device file."""
     return (text.isascii() and text.isdecimal() and len(text) <= 3) or text.startswith("/dev/video")
+
+
+def check_place(url: str, *, what: str = "the address of a stream") -> None:
+    """Raise UsageError for an address that no attempt could ever connect to: without a host, or with a port like 99999.
+
+    Args:
+        what: the address is, for the message; the password in it is not shown.
+    """
+    scheme, _, rest = url.partition("://")
+    # As FFmpeg reads it, to which the first of these characters ends the place even in a password.
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    place = authority.rpartition("@")[2]
+    host, colon, port = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:?)(.*)", place, re.DOTALL).groups()  # type: ignore[union-attr]
+    is_in_password = "@" in rest[len(authority) :] and "@" not in authority
+    remedy = "In a password, write / as %2F, ? as %3F and # as %23." if is_in_password else None
+    if scheme.lower() in _WITH_HOST and not host.strip("[] "):
+        raise UsageError(
+            f"{what} has no host", got=without_credentials(url), expected=f"{scheme}://HOST", remedy=remedy
+        )
+    if colon and not (port.isascii() and port.isdecimal() and 0 < int(port) <= 65_535):
+        is_number = port.isascii() and port.isdecimal()  # what is none may be the password
+        raise UsageError(
+            f"{what} has an impossible port", got=port if is_number else None, expected="1 to 65535", remedy=remedy
+        )
 
 
 def without_credentials(url: str) -> str:

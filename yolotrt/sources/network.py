@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from yolotrt.errors import MissingExtraError
-from yolotrt.sources.address import scheme_of, without_credentials
+from yolotrt.sources.address import check_place, scheme_of, without_credentials
 from yolotrt.sources.base import Source, SourceInfo
 from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, DecodeRequest, PictureDecoder, decoder_of
 from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
@@ -39,10 +39,12 @@ class NetworkSource(LiveSource):
     frame, once. Whether it is one is known when the first frame is there.
 
     Raises:
+        UsageError: the address has no host, or an impossible port.
         MissingExtraError: PyAV is not installed.
     """
 
     def __init__(self, url: str, *, name: str | None = None, options: LiveOptions | None = None) -> None:
+        check_place(url)
         try:
             import av  # noqa: F401
         except ImportError as e:
