@@ -191,6 +191,8 @@ def test_empty_missing_and_no_text(tmp_path: Path) -> None:
         ({"classes": ""}, "classes is empty"),
         ({"stride": 0}, "option stride is out of range, got 0"),
         ({"fps": 0.0}, "option fps is out of range, got 0"),
+        ({"fps": 1e308}, r"option fps is out of range, got 1e\+308, expected a number above 0, at most 1000000"),
+        ({"fps": float("nan")}, "option fps is out of range, got nan"),
         ({"metrics": "here"}, "option metrics is no port, got 'here'"),
         ({"track": "sort"}, "option track is unknown, got sort"),
     ],

@@ -15,6 +15,8 @@ from yolotrt.sinks.base import Sink
 from yolotrt.sources.base import Source
 from yolotrt.types import DeviceImage, Frame, FrameResult, ImageU8
 
+_MAX_FPS = 1_000_000  # no source has more, and the frames of one are counted in whole numbers
+
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
@@ -65,8 +67,10 @@ class StreamOptions:
     detect: DetectOptions | None = None
 
     def __post_init__(self) -> None:
-        if self.fps is not None and not 0 < self.fps < float("inf"):
-            raise UsageError("option fps is out of range", got=self.fps, expected="a number above 0")
+        if self.fps is not None and not 0 < self.fps <= _MAX_FPS:
+            raise UsageError(
+                "option fps is out of range", got=self.fps, expected=f"a number above 0, at most {_MAX_FPS}"
+            )
         if self.stride < 1:
             raise UsageError("option stride is out of range", got=self.stride, expected="a whole number from 1")
 
