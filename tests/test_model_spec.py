@@ -182,6 +182,16 @@ def test_files_that_are_not_onnx(tmp_path: Path, content: bytes) -> None:
         load_onnx(tmp_path / "absent.onnx")
 
 
+def test_weights_in_another_file_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    model = onnx.load(tiny_yolo(tmp_path / "whole.onnx"))
+    onnx.save(model, path, save_as_external_data=True, location="m.onnx.data", size_threshold=0)
+    assert load_onnx(path).graph.node
+    (tmp_path / "m.onnx.data").rename(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match=r"m\.onnx: its weights are in .*m\.onnx\.data, which is missing"):
+        load_onnx(path)
+
+
 def test_batch_range_order() -> None:
     with pytest.raises(ValueError, match="1 <= MIN <= OPT <= MAX"):
         BatchRange(min=2, opt=1, max=4)

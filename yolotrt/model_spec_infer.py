@@ -167,10 +167,34 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     except OSError as e:
         raise ModelError(f"{path}: cannot read the model: {e.strerror or e}") from e
     except (DecodeError, ValueError, onnx.checker.ValidationError) as e:
+        missing = next((p for p in external_data(path) if not p.is_file()), None)
+        if missing is not None:
+            raise ModelError(
+                f"{path}: its weights are in {missing}, which is missing",
+                remedy="Keep the two files in one folder, under the names that they were written with.",
+            ) from None
         raise ModelError(f"{path}: not an ONNX file, or one that is cut short ({type(e).__name__})") from e
     if not model.graph.node:
         raise ModelError(f"{path}: not an ONNX model", got="a file without a graph")
     return model
+
+
+def external_data(path: Path) -> list[Path]:
+    """The files that hold weights of an ONNX file outside it, whether they are there or not; none for what is no ONNX.
+
+    Raises OSError where it cannot be read.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx.external_data_helper import uses_external_data
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError):
+        return []  # reading the model says what is wrong
+    names = {e.value for t in model.graph.initializer if uses_external_data(t) for e in t.external_data
+             if e.key == "location"}  # fmt: skip
+    return sorted(path.parent / n for n in names)
 
 
 def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from yolotrt import files
 from yolotrt.errors import MissingExtraError, ModelError
+from yolotrt.model_spec_infer import external_data
 
 _SUFFIXES = {".pt": "pt", ".onnx": "onnx"}
 
@@ -65,25 +66,11 @@ def find_source(model: str | Path) -> Source:
 
 def _digest(path: Path, kind: str) -> str:
     own = files.sha256_of(path)
-    beside = _external_data(path) if kind == "onnx" else []
+    # Reading the model later says that one is missing.
+    beside = [p for p in external_data(path) if p.is_file()] if kind == "onnx" else []
     if not beside:
         return own
     return hashlib.sha256("".join([own, *(files.sha256_of(p) for p in beside)]).encode()).hexdigest()
-
-
-def _external_data(path: Path) -> list[Path]:
-    """Files beside an ONNX file that hold its weights."""
-    import onnx
-    from google.protobuf.message import DecodeError
-    from onnx.external_data_helper import uses_external_data
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, ValueError):
-        return []  # reading the model later says what is wrong
-    names = {e.value for t in model.graph.initializer if uses_external_data(t) for e in t.external_data
-             if e.key == "location"}  # fmt: skip
-    return [p for p in sorted(path.parent / n for n in names) if p.is_file()]
 
 
 def _download(path: Path) -> Path:
