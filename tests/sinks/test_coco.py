@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ def test_pycocotools_reads_it(tmp_path: Path) -> None:
     box, score, _ = next(iter(frames[0].detections))
     assert found["bbox"] == pytest.approx([box[0], box[1], box[2] - box[0], box[3] - box[1]])
     assert found["score"] == pytest.approx(score, abs=1e-6)
+
+
+def test_names_that_are_no_unicode(tmp_path: Path) -> None:
+    name = os.fsdecode(b"gr\xc3\xb6\xc3\x9fe-caf\xe9.png")
+    _write(tmp_path / "out.json", [frame_result(picture(), name)])
+    text = (tmp_path / "out.images.json").read_text("utf-8")
+    assert r"größe-caf\udce9.png" in text
+    assert json.loads(text)["images"][0]["file_name"] == name
 
 
 def test_scores_of_the_truth_are_perfect(tmp_path: Path) -> None:

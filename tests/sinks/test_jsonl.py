@@ -49,9 +49,12 @@ def test_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
 
 def test_names_that_are_no_unicode(tmp_path: Path) -> None:
     sink = JsonLinesSink(tmp_path / "out.jsonl")
-    sink.write(frame_result(picture(), os.fsdecode(b"caf\xe9.png")))
+    name = os.fsdecode(b"gr\xc3\xb6\xc3\x9fe-caf\xe9.png")
+    sink.write(frame_result(picture(), name))
     sink.close()
-    assert b"caf\xe9.png" in (tmp_path / "out.jsonl").read_bytes()
+    text = (tmp_path / "out.jsonl").read_text("utf-8")
+    assert r"größe-caf\udce9.png" in text
+    assert json.loads(text)["source"] == name
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110

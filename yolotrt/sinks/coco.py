@@ -101,7 +101,8 @@ class _ArrayFile:
         self._target = target
         self._place = contextlib.ExitStack()
         temporary = self._place.enter_context(files.atomic_path(target))
-        self._file = self._place.enter_context(temporary.open("w", encoding="utf-8", errors="surrogateescape"))
+        # Names of files that are no valid Unicode carry surrogates, which this handler writes as JSON escapes them.
+        self._file = self._place.enter_context(temporary.open("w", encoding="utf-8", errors="backslashreplace"))
         self._file.write(head)
         self._separator = "\n"
 

@@ -70,8 +70,8 @@ class JsonLinesSink(Sink):
         if result.counts is not None:
             record["counts"] = result.counts.to_dict()
         line = json.dumps(record, ensure_ascii=False, separators=(", ", ": ")) + "\n"
-        # Names of files that are no valid Unicode carry surrogates, which only this handler writes back.
-        data = line.encode("utf-8", errors="surrogateescape")
+        # Names of files that are no valid Unicode carry surrogates, which this handler writes as JSON escapes them.
+        data = line.encode("utf-8", errors="backslashreplace")
         if self._target is None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
