@@ -34,9 +34,17 @@ _MOTION_JPEG = {
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder, and Motion JPEG: pictures without an end, 20 a second, as many cameras send them."""
+    """Files of a folder, and Motion JPEG: pictures without an end, 20 a second, as many cameras send them.
+
+    /locked is open to nobody.
+    """
 
     def do_GET(self) -> None:
+        if self.path == "/locked":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            self.end_headers()
+            return
         if self.path not in _MOTION_JPEG:
             super().do_GET()
             return
@@ -145,6 +153,20 @@ def test_a_playlist_may_not_open_files_of_this_machine(address: str, tmp_path: P
         wait_until(lambda: seen.ended, 10)
     assert seen.frames == []
     assert seen.error is not None
+
+
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [
+        ("", "gives nothing without a user and a password. Give them as http://USER:PASSWORD@..."),
+        ("me:secret@", "refuses the user or the password. Those in the address are wrong"),
+    ],
+)
+def test_a_server_that_refuses(address: str, user: str, message: str) -> None:
+    with watched(NetworkSource(f"{address.replace('//', f'//{user}')}/locked")) as seen:
+        wait_until(lambda: seen.ended, 5)
+    assert message in str(seen.error)
+    assert "secret" not in str(seen.error)
 
 
 def test_what_is_no_video(address: str, tmp_path: Path) -> None:

@@ -52,8 +52,7 @@ def check_place(url: str, *, what: str = "the address of a stream") -> None:
         what: the address is, for the message; the password in it is not shown.
     """
     scheme, _, rest = url.partition("://")
-    # As FFmpeg reads it, to which the first of these characters ends the place even in a password.
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    authority = _authority(rest)
     place = authority.rpartition("@")[2]
     host, colon, port = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:?)(.*)", place, re.DOTALL).groups()  # type: ignore[union-attr]
     is_in_password = "@" in rest[len(authority) :] and "@" not in authority
@@ -67,6 +66,16 @@ def check_place(url: str, *, what: str = "the address of a stream") -> None:
         raise UsageError(
             f"{what} has an impossible port", got=port if is_number else None, expected="1 to 65535", remedy=remedy
         )
+
+
+def has_credentials(url: str) -> bool:
+    """Whether a user, and maybe a password, stands in front of the host."""
+    return bool(_authority(url.partition("://")[2]).rpartition("@")[0])
+
+
+def _authority(rest: str) -> str:
+    """`user:password@host:port`, as FFmpeg reads it: the first of these characters ends it, even in a password."""
+    return re.split(r"[/?#]", rest, maxsplit=1)[0]
 
 
 def without_credentials(url: str) -> str:

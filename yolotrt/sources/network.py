@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from yolotrt.errors import MissingExtraError
-from yolotrt.sources.address import check_place, scheme_of, without_credentials
+from yolotrt.sources.address import check_place, has_credentials, scheme_of, without_credentials
 from yolotrt.sources.base import Source, SourceInfo
 from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, DecodeRequest, PictureDecoder, decoder_of
 from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
@@ -196,12 +196,7 @@ class NetworkSource(LiveSource):
 
         name = self.info.name
         if isinstance(failure, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
-            return LostError(
-                f"{name}: the server refuses the user or the password",
-                remedy="Give them as rtsp://USER:PASSWORD@...",
-                pause_s=2 * _UNKNOWN_PAUSE_S,
-                hopeless=True,
-            )
+            return self._locked_out()
         if isinstance(failure, av.error.HTTPNotFoundError):
             return LostError(f"{name}: the server knows no such stream (404)", pause_s=_UNKNOWN_PAUSE_S)
         if isinstance(failure, av.error.HTTPClientError):
@@ -212,6 +207,15 @@ class NetworkSource(LiveSource):
             return LostError(f"{name}: no answer within {patience_s:g} s", refused=transport == "udp")
         refused = failure.errno == errno.EPROTONOSUPPORT
         return LostError(f"{name}: cannot connect ({failure.strerror})", refused=refused)
+
+    def _locked_out(self) -> LostError:
+        if has_credentials(self._url):
+            what = "the server refuses the user or the password"
+            remedy = "Those in the address are wrong, or of somebody who may not see this stream."
+        else:
+            what = "the server gives nothing without a user and a password"
+            remedy = f"Give them as {scheme_of(self._url)}://USER:PASSWORD@..."
+        return LostError(f"{self.info.name}: {what}", remedy=remedy, pause_s=2 * _UNKNOWN_PAUSE_S, hopeless=True)
 
 
 class _Backlog:
