@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from yolotrt import Detections
+from yolotrt.errors import UsageError
 
 BOXES = Detections(
     xyxy=np.array([[1, 2, 11, 22], [0, 0, 5, 5]], np.float32),
@@ -88,6 +91,23 @@ def test_plot_draws_on_a_copy() -> None:
     assert drawn.shape == image.shape
     assert drawn.any()
     assert not image.any()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("a.jpg", "got an object of type str, expected an array, uint8 (H, W, 3) in BGR"),
+        (np.zeros((50, 60), np.uint8), "got an array of uint8 (50, 60), expected uint8 (H, W, 3) in BGR. Convert it"),
+        (np.zeros((50, 60, 4), np.uint8), "cv2.COLOR_BGRA2BGR"),
+        (np.zeros((3, 50, 60), np.uint8), "image.transpose(1, 2, 0)"),
+        (np.zeros((1, 50, 60, 3), np.uint8), "one by one or in a list"),
+        (np.zeros((0, 60, 3), np.uint8), "got an array of uint8 (0, 60, 3)"),
+        (np.zeros((50, 60, 3)), "Scale its values to 0 to 255 and convert them to uint8"),
+    ],
+)
+def test_plot_on_what_is_no_picture(given: Any, message: str) -> None:
+    with pytest.raises(UsageError, match="^not a picture, " + ".*" + re.escape(message)):
+        BOXES.plot(given)
 
 
 def test_tracks() -> None:

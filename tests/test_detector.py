@@ -277,6 +277,14 @@ for t in threads:
         subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 
 
+def test_pictures_of_floats_are_told_how_to_convert(detector: Detector) -> None:
+    bad: Any = np.zeros((10, 10, 3), np.float32)
+    with pytest.raises(
+        SourceError, match=r"got an array of float32 .* convert them to uint8: \(255 \* image\)\.astype"
+    ):
+        detector(bad)
+
+
 def test_what_is_no_picture(detector: Detector) -> None:
     bad: list[Any] = [None, 3, b"abc", [None], [3], object()]
     for item in bad:

@@ -163,7 +163,12 @@ class Detections:
         )
 
     def plot(self, image: ImageU8) -> ImageU8:
-        """A copy of `image` (BGR `uint8 [H, W, 3]`) with the boxes, names and confidences drawn on it."""
+        """A copy of `image` (BGR `uint8 [H, W, 3]`) with the boxes, names and confidences drawn on it.
+
+        Raises UsageError for what is no such picture.
+        """
+        from yolotrt.picture_check import check_picture
         from yolotrt.plotting import draw
 
+        check_picture(image)
         return draw(image, self)

@@ -24,6 +24,7 @@ from yolotrt.errors import SourceError, UsageError
 from yolotrt.model_files import find_model_files
 from yolotrt.model_spec import ModelSpec
 from yolotrt.options import DetectOptions
+from yolotrt.picture_check import check_picture
 from yolotrt.preprocess.geometry import geometry_of
 from yolotrt.preprocess.letterbox_cpu import Letterboxer
 from yolotrt.types import Batch, Frame, FrameResult, ImageU8, RawOutputs, StageSeconds
@@ -422,13 +423,7 @@ def _frame(picture: Picture, index: int) -> Frame:
         raise SourceError(
             "not a picture", got=f"an object of type {type(picture).__name__}", expected="a path or an array"
         )
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-        raise SourceError(
-            "not a picture",
-            got=f"an array of {picture.dtype} {picture.shape}",
-            expected="uint8 (H, W, 3) in BGR",
-            remedy="Convert it with cv2.cvtColor, as cv2.imread gives pictures.",
-        )
+    check_picture(picture, error=SourceError)
     return Frame(picture=np.ascontiguousarray(picture), source_id="array", index=index)
 
 

@@ -118,6 +118,9 @@ def test_two_runs_give_the_same_numbers() -> None:
 def test_wrong_options() -> None:
     with pytest.raises(UsageError, match="option track is unknown, got deepsort, expected bytetrack"):
         make_tracker(TrackOptions(tracker="deepsort"), fps=25)
+    for fps in (0, -25.0, float("nan")):
+        with pytest.raises(UsageError, match=f"fps of a tracker is out of range, got {fps}, expected a number above 0"):
+            make_tracker(TrackOptions(), fps=fps)
     with pytest.raises(UsageError, match="option start is out of range"):
         TrackOptions(start=2)
     with pytest.raises(UsageError, match="option keep_s is out of range"):

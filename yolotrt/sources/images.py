@@ -16,7 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolotrt.errors import SourceError, UsageError
+from yolotrt.errors import SourceError
+from yolotrt.picture_check import check_picture
 from yolotrt.sources.base import Source, SourceInfo
 from yolotrt.sources.bitstream import jpeg_is_truncated
 from yolotrt.types import Frame, ImageU8
@@ -87,13 +88,7 @@ class ArraysSource(Source):
 
     def __init__(self, arrays: Sequence[ImageU8]) -> None:
         for array in arrays:
-            if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-                raise UsageError(
-                    "not a picture",
-                    got=f"an array of {array.dtype} {array.shape}",
-                    expected="uint8 (H, W, 3) in BGR",
-                    remedy="Convert it with cv2.cvtColor, as cv2.imread gives pictures.",
-                )
+            check_picture(array)
         self._arrays = tuple(arrays)
         super().__init__(SourceInfo(kind="arrays", name=f"{len(arrays)} arrays", frames=len(arrays)))
 
