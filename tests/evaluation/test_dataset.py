@@ -158,6 +158,19 @@ def test_bad_yaml(tmp_path: Path, text: str, said: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("val: nope\n", "expected a folder or a list of pictures at"), ("path: nope\nval: images\n", "expected a folder")],
+)
+def test_where_a_name_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str) -> None:
+    data = write_set(tmp_path, "")
+    data.write_text(text + "names: [a]\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetError) as error:
+        open_dataset(Path(data.name))
+    assert f"got nope, {expected} {tmp_path.resolve() / 'nope'}" in str(error.value)
+
+
 def test_no_labels_at_all(tmp_path: Path) -> None:
     data = write_set(tmp_path, "")
     (tmp_path / "labels" / "a.txt").unlink()

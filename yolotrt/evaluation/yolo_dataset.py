@@ -142,7 +142,8 @@ def _root(content: Mapping[str, Any], path: Path) -> Path:
     for place in places:
         if place.is_dir():
             return place
-    raise DatasetError(f"{path}: path names a folder that is not there", got=str(named), expected=f"like {places[0]}")
+    where = places[0].resolve()  # as it is written, it may be the very name that was got
+    raise DatasetError(f"{path}: path names a folder that is not there", got=str(named), expected=f"a folder {where}")
 
 
 def _place(root: Path, name: str, path: Path) -> Path:
@@ -152,7 +153,10 @@ def _place(root: Path, name: str, path: Path) -> Path:
     for place in places:
         if place.exists():
             return place
-    raise DatasetError(f"{path}: names pictures that are not there", got=name, expected=f"like {places[0]}")
+    where = places[0].resolve()  # as it is written, it may be the very name that was got
+    raise DatasetError(
+        f"{path}: names pictures that are not there", got=name, expected=f"a folder or a list of pictures at {where}"
+    )
 
 
 def pictures_at(place: Path, root: Path) -> Iterator[Path]:
