@@ -14,6 +14,7 @@ from yolotrt.evaluation.labels import Dataset, Labels, Sample
 
 # Annotation tools round: a box may leave its picture by a little.
 _TOLERANCE_PIXELS = 2.0
+_KINDS = {int: "a whole number", str: "text", list: "a list"}
 
 
 def read_coco(path: Path, images: Path | None = None) -> Dataset:
@@ -67,8 +68,10 @@ def _load(path: Path) -> dict[str, list[Any]]:
 
 def _field(record: Any, name: str, kind: type, path: Path) -> Any:
     value = record.get(name) if isinstance(record, dict) else None
-    if not isinstance(value, kind):
+    if value is None:
         raise DatasetError(f"{path}: a record without {name}", got=repr(record)[:80])
+    if not isinstance(value, kind):
+        raise DatasetError(f"{path}: a record whose {name} is wrong", got=repr(value)[:80], expected=_KINDS[kind])
     return value
 
 
