@@ -88,6 +88,12 @@ def test_the_default_folder_and_each_stage_with_its_time(model: Path, pictures: 
     assert "Nothing to do, unchanged: mine-fp32/mine-fp32.onnx" in out
 
 
+def test_the_command_to_run_it_can_be_pasted(model: Path, pictures: Path, tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, *small(model, pictures), "--output", "bü ndle")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "Run it: yolotrt detect --model 'bü ndle/mine-fp32.json' PICTURE"
+
+
 def test_json_is_one_object_and_nothing_else(model: Path, pictures: Path, tmp_path: Path) -> None:
     code, out, err = run(tmp_path, *small(model, pictures), "--fp16", "--json", "--output", "there")
     assert (code, err) == (0, "")

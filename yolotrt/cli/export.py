@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,5 +157,5 @@ def _conclude(result: ExportResult) -> None:
     click.echo(f"{made} {result.plan or result.onnx} ({what})")
     if result.report is not None:
         click.echo(f"Accuracy: {result.report}")
-    click.echo(f"Run it: yolotrt detect --model {result.manifest_path} PICTURE")
+    click.echo(f"Run it: yolotrt detect --model {shlex.quote(str(result.manifest_path))} PICTURE")
     sys.stdout.flush()
