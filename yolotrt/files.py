@@ -7,10 +7,10 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from yolotrt.errors import SinkError
+from yolotrt.errors import SinkError, UsageError
 
 _STEM = 40  # letters of a name that its temporary name keeps, so that the longest names still fit
 
@@ -64,6 +64,24 @@ def writing(target: Path) -> Iterator[None]:
         else:
             what, remedy = e.strerror or str(e), "Check the output path."
         raise SinkError(f"cannot write {target}: {what}", remedy=remedy) from e
+
+
+def refuse_input(target: Path, named: str, inputs: Iterable[tuple[Path, str]]) -> None:
+    """Raise UsageError where `target` is a file that the run itself reads, whichever way the two are spelled.
+
+    Args:
+        target: a file to be written.
+        named: the output as its user knows it: "--coco a.json".
+        inputs: each with what it is: "the model".
+    """
+    try:
+        there = target.stat()
+    except OSError:
+        return  # what is not there cannot be lost
+    for path, what in inputs:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.stat(), there):
+                raise UsageError(f"{named} is {what} itself", expected="another file")
 
 
 def sha256_of(path: Path) -> str:

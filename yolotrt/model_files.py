@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,21 @@ def find_model_files(model: str | Path, *, trust: bool = False) -> ModelFiles:
         got=path.suffix or "no suffix",
         expected=", ".join((".onnx", *PLAN_SUFFIXES, ".json (manifest)", ".pt", "a bundle folder")),
     )
+
+
+def paths_read(model: str | Path) -> tuple[Path, ...]:
+    """The files that a model is loaded from, so that no output takes the place of one.
+
+    What is no model is itself alone: loading it will say what is wrong.
+    """
+    path = Path(model)
+    with contextlib.suppress(ModelError):
+        manifest = _manifest_in(path) if path.is_dir() else path.with_suffix(".json")
+        if path.is_dir() or path.suffix in (".json", *PLAN_SUFFIXES):  # a plan is known by the manifest beside it
+            found = Manifest.read(manifest)
+            records = [record for record in (found.onnx, found.plan) if record is not None]
+            return (path, manifest, *(manifest.with_name(record.file) for record in records))
+    return (path,)
 
 
 def _manifest_in(folder: Path) -> Path:

@@ -134,6 +134,16 @@ def test_wrong_calls(run: CommandLine, tmp_path: Path, more: list[str], code: in
     assert said in outcome.err
 
 
+def test_tables_do_not_take_the_place_of_what_is_measured(run: CommandLine, model: Path, tmp_path: Path) -> None:
+    image = picture(tmp_path / "a.png", 64, 48)
+    for path, what in ((model, "the model"), (image, "a picture")):
+        before = path.read_bytes()
+        outcome = run("bench", str(model), "--image", str(image), "--markdown", str(path))
+        assert (outcome.code, outcome.out) == (2, "")
+        assert f"--markdown {path} is {what} itself" in outcome.err
+        assert path.read_bytes() == before
+
+
 def test_a_missing_model(run: CommandLine, tmp_path: Path) -> None:
     outcome = run("bench", str(tmp_path / "nothing.onnx"))
     assert (outcome.code, outcome.out) == (1, "")

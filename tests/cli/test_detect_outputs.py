@@ -17,6 +17,7 @@ import cv2
 import pytest
 
 from tests.support.command_line import CommandLine, Outcome
+from tests.support.manifests import manifest_of
 from tests.support.media import moving_box, picture, video_times, write_video
 from tests.support.screen import screen  # noqa: F401 (a fixture)
 from tests.support.tiny_models import tiny_yolo
@@ -188,6 +189,54 @@ def test_wrong_calls(run: CommandLine, work: Path, arguments: list[str], code: i
     assert message in lines[0]
     assert "secret" not in lines[0]
     assert sorted(p.name for p in work.iterdir()) == before
+
+
+# A call, the file that would be lost, and what that file is to the run.
+_OWN_INPUTS = [
+    (["--model", "tiny.onnx", "--jsonl", "./tiny.onnx"], "tiny.onnx", "the model"),
+    (["--model", "tiny.onnx", "--coco", "link.json"], "tiny.onnx", "the model"),
+    (["--model", "bundle", "--coco", "bundle/m.json"], "bundle/m.json", "the model"),
+    (["--model", "bundle/m.json", "--jsonl", "bundle/m.onnx"], "bundle/m.onnx", "the model"),
+    (["--model", "bundle/m.engine", "--coco", "bundle/m.json"], "bundle/m.json", "the model"),
+    (["list.txt", "--jsonl", "list.txt"], "list.txt", "the list of sources"),
+    (["--config", "c.yaml", "--jsonl", "c.yaml"], "c.yaml", "the file of --config"),
+    (["--config", "lines.yaml"], "list.txt", "the list of sources"),
+    (["--coco", "gt.json", "--coco-like", "gt.json"], "gt.json", "the file of --coco-like"),
+    (["--coco", "gt.json", "--coco-like", "gt.images.json"], "gt.images.json", "the file of --coco-like"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "lost", "what"), _OWN_INPUTS, ids=[" ".join(a) for a, _, _ in _OWN_INPUTS])
+def test_no_output_takes_the_place_of_what_the_run_reads(
+    run: CommandLine, work: Path, arguments: list[str], lost: str, what: str
+) -> None:
+    onnx = tiny_yolo(work / "bundle" / "m.onnx")
+    manifest_of(onnx).write(onnx.with_suffix(".json"))
+    onnx.with_suffix(".engine").write_bytes(b"no plan, which nobody has to find out")
+    (work / "link.json").symlink_to("tiny.onnx")
+    (work / "list.txt").write_text("red.png\n")
+    (work / "c.yaml").write_text("conf: 0.5\n")
+    (work / "lines.yaml").write_text("streams: [{url: list.txt, jsonl: list.txt}]\n")
+    for name in ("gt.json", "gt.images.json"):
+        (work / name).write_text('{"images": [{"id": 1, "file_name": "red.png"}], "categories": []}')
+    before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
+    model = [] if "--model" in arguments else MODEL
+    outcome = run("detect", "red.png", *model, *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()  # nothing was loaded
+    assert f"{what} itself" in line
+    assert (work / lost) in before
+    assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
+
+
+def test_the_model_that_nobody_named_is_no_place_for_an_output(run: CommandLine, work: Path) -> None:
+    onnx = tiny_yolo(work / "bundle" / "m.onnx")
+    manifest_of(onnx).write(onnx.with_suffix(".json"))
+    before = onnx.read_bytes()
+    outcome = run("detect", "red.png", "--jsonl", "bundle/m.onnx")
+    assert outcome.code == 2
+    assert "--jsonl bundle/m.onnx is the model itself" in outcome.err
+    assert onnx.read_bytes() == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="screens are found by DISPLAY there")

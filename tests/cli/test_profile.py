@@ -61,6 +61,14 @@ def test_wrong_calls(run: CommandLine, model: Path, more: list[str], code: int, 
     assert said in outcome.err
 
 
+def test_a_trace_does_not_take_the_place_of_the_model(run: CommandLine, model: Path) -> None:
+    before = model.read_bytes()
+    outcome = run("profile", str(model), "--trace", str(model))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "is the model itself" in outcome.err
+    assert model.read_bytes() == before
+
+
 def test_a_missing_model(run: CommandLine, tmp_path: Path) -> None:
     outcome = run("profile", str(tmp_path / "nothing.onnx"))
     assert (outcome.code, outcome.out) == (1, "")

@@ -66,6 +66,8 @@ def command(**given: Any) -> None:
     """
     markdown, as_json = given.pop("markdown"), given.pop("as_json")
     options = _options(given)
+    if markdown is not None:
+        _refuse_inputs(markdown, options)
     from yolotrt.bench import view
     from yolotrt.bench.bench import bench
     from yolotrt.cli import interrupts, progress_bar
@@ -98,6 +100,15 @@ def _options(given: dict[str, Any]) -> BenchOptions:
         **{**given, "images": tuple(given["images"])},
         scenarios=tuple(get_args(Scenario)) if "all" in scenarios else tuple(dict.fromkeys(scenarios)),
     )
+
+
+def _refuse_inputs(markdown: Path, options: BenchOptions) -> None:
+    """The tables must not take the place of what is measured: raises UsageError."""
+    from yolotrt import files
+    from yolotrt.model_files import paths_read
+
+    model = [(path, "the model") for path in paths_read(options.model)]
+    files.refuse_input(markdown, f"--markdown {markdown}", [*model, *((path, "a picture") for path in options.images)])
 
 
 def _print(found: BenchResult, *, as_json: bool) -> None:

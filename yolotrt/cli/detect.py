@@ -82,7 +82,7 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
     options = detect_config.load(config, given)
     thresholds = options.thresholds  # what is out of range is said before anything is loaded
     outputs = options.outputs
-    from yolotrt.cli import detect_streams
+    from yolotrt.cli import detect_files, detect_streams
     from yolotrt.cli.own_stdout import own_stdout
     from yolotrt.detector import Detector
     from yolotrt.sinks import Outputs
@@ -90,6 +90,9 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
     with contextlib.ExitStack() as stack:
         opened = detect_streams.open_all(source, options, stack)
         model, why = _model(options.model)
+        detect_files.refuse_inputs(
+            options, model=model, named=source, sources=[o.source for o in opened], config=config
+        )
         if model.endswith(".pt"):
             click.echo(f"{model}: weights are exported to ONNX, once; the result is kept in the cache.", err=True)
         detector = Detector(

@@ -27,10 +27,15 @@ def command(**given: Any) -> None:
     By the runtime's own profiler. Names of layers are traced back to the nodes of the ONNX graph as far as the runtime
     tells what it fused.
     """
+    from yolotrt import files
     from yolotrt.bench.profile.profile import ProfileOptions, profile
+    from yolotrt.model_files import paths_read
 
     top, trace, as_json = (given.pop(name) for name in ("top", "trace", "as_json"))
-    found = profile(ProfileOptions(**given))
+    options = ProfileOptions(**given)
+    if trace is not None:
+        files.refuse_input(trace, f"--trace {trace}", ((path, "the model") for path in paths_read(options.model)))
+    found = profile(options)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
     else:

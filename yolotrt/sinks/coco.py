@@ -16,6 +16,11 @@ from yolotrt.sinks.base import Sink
 from yolotrt.types import Frame, FrameResult
 
 
+def images_beside(target: Path) -> Path:
+    """The file with the ids of the pictures that comes with the results in `target`."""
+    return target.parent / f"{target.stem}.images.json"
+
+
 class CocoSink(Sink):
     """Writes `[{"image_id", "category_id", "bbox", "score"}, ...]`; `bbox` is x, y, width, height in pixels.
 
@@ -42,7 +47,7 @@ class CocoSink(Sink):
         self._names: tuple[str, ...] = ()
         self._streams = streams
         self._results = _ArrayFile(target, "[")
-        self._images = _ArrayFile(target.with_name(f"{target.stem}.images.json"), '{"images": [')
+        self._images = _ArrayFile(images_beside(target), '{"images": [')
         self._ended = False
 
     def write(self, result: FrameResult) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from yolotrt import files
 from yolotrt.errors import UsageError
 from yolotrt.sinks.annotated import AnnotatedOptions, AnnotatedSink
 from yolotrt.sinks.base import Sink
@@ -177,8 +178,8 @@ class Outputs:
         return self._places.get((result.stream, result.frame.source_id)) or own_stream(result)
 
     def _allowed(self, target: Path, option: str) -> Path:
-        if target.resolve() in {path.resolve() for source in self._sources.values() for path in source.paths}:
-            raise UsageError(f"{option} {target} is the source itself", expected="another file")
+        sources = ((path, "the source") for source in self._sources.values() for path in source.paths)
+        files.refuse_input(target, f"{option} {target}", sources)
         return target
 
 

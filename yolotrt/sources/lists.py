@@ -12,6 +12,12 @@ _SUFFIXES = (".txt", ".yaml", ".yml")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
+def is_list(name: str) -> bool:
+    """Whether it is a file that names sources."""
+    path = Path(name)
+    return path.suffix.lower() in _SUFFIXES and path.is_file()
+
+
 def listed(name: str) -> list[str]:
     """The sources that a list names; `name` itself if it is no list.
 
@@ -22,9 +28,9 @@ def listed(name: str) -> list[str]:
         SourceError: a list that cannot be read, or names nothing.
         UsageError: an environment variable that is not set, or a YAML file that is no list.
     """
-    path = Path(name)
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+    if not is_list(name):
         return [name]
+    path = Path(name)
     try:
         text = path.read_text(encoding="utf-8-sig")  # with or without the mark that Windows puts in front
     except (OSError, UnicodeDecodeError) as e:

@@ -1,0 +1,54 @@
+"""The files of one `yolotrt detect`: none is read and written, before anything of the run is loaded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolotrt import files
+from yolotrt.model_files import paths_read
+from yolotrt.sinks.coco import images_beside
+from yolotrt.sources.lists import is_list
+
+if TYPE_CHECKING:
+    from yolotrt.cli.detect_config import DetectConfig
+    from yolotrt.sources import Source
+
+
+def refuse_inputs(
+    options: DetectConfig, *, model: str, named: Sequence[str], sources: Sequence[Source], config: Path | None
+) -> None:
+    """Raise UsageError where an output would take the place of a file that the run reads.
+
+    Args:
+        model: the one to run, chosen by the user or for them.
+        named: the sources of the command line, of which some may be lists.
+        sources: all of them, open.
+        config: the YAML file.
+    """
+    inputs = [
+        *((path, "the source") for source in sources for path in source.paths),
+        *((path, "the model") for path in paths_read(model)),
+        *((Path(name), "the list of sources") for name in _names(options, named) if is_list(name)),
+        *((path, "the file of --config") for path in (config,) if path is not None),
+        *((path, "the file of --coco-like") for path in (options.coco_like,) if path is not None),
+    ]
+    for name, target in _written(options):
+        files.refuse_input(target, name, inputs)
+
+
+def _names(options: DetectConfig, named: Sequence[str]) -> Iterator[str]:
+    return itertools.chain(named, (str(stream.url) for stream in options.streams))
+
+
+def _written(options: DetectConfig) -> Iterator[tuple[str, Path]]:
+    """Each single file that results go to, with its name to the user."""
+    for lines in (options.jsonl, *(stream.jsonl for stream in options.streams)):
+        if lines is not None and lines != "-":
+            yield f"--jsonl {lines}", Path(lines)
+    if options.coco is not None:
+        images = images_beside(options.coco)
+        yield f"--coco {options.coco}", options.coco
+        yield f"{images}, the pictures of --coco {options.coco},", images
