@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,6 +67,72 @@ def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="cannot write"):
         files.write_text(tmp_path / "folder", "x")
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["file", "folder"]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    real, link = tmp_path / "real" / "out.txt", tmp_path / "link.txt"
+    link.symlink_to("real/out.txt")
+    for text in ("the file is not there yet", "it is"):
+        files.write_text(link, text)
+        assert real.read_text() == text
+        assert link.is_symlink()
+    assert list(real.parent.iterdir()) == [real]
+    assert sorted(tmp_path.iterdir()) == [link, real.parent]
+
+
+def test_a_pipe_gets_what_was_written(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        files.write_text(pipe, "one\n" * 100_000)
+        assert read.result(10) == "one\n" * 100_000
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_pipe_gets_nothing_of_a_failure(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def fail() -> None:
+        with files.atomic_path(pipe) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # nobody reads: to open it would wait for ever
+        fail()
+    assert pipe.is_fifo()
+
+
+def test_devices_stay(tmp_path: Path) -> None:
+    reader, terminal = os.openpty()
+    device = Path(os.ttyname(terminal))
+    files.write_text(device, "whole")
+    assert os.read(reader, 100) == b"whole"
+    assert device.is_char_device()
+    os.close(reader)
+    os.close(terminal)
+
+
+def test_standard_output_is_written_behind_what_was_printed(tmp_path: Path) -> None:
+    code = "from pathlib import Path; from yolotrt import files\nprint('first')\n"
+    code += "files.write_text(Path('/dev/stdout'), 'second\\n')\nprint('third')"
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[1])}
+    with (tmp_path / "out.txt").open("w") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, env=environment, check=True)
+    assert (tmp_path / "out.txt").read_text() == "first\nsecond\nthird\n"
+    piped = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True)
+    assert piped.stdout == b"first\nsecond\nthird\n"
+
+
+def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the names of sockets are short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        with pytest.raises(SinkError, match="cannot write socket: it is a disk or a socket"):
+            files.write_text(Path("socket"), "x")
+    assert (tmp_path / "socket").is_socket()
 
 
 def test_full_disk(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Files that are whole or absent: written under a temporary name in the same folder, then renamed."""
+"""Files that are whole or absent: written under a temporary name in the same folder, then renamed.
+
+What stands in the place of a file stays: what a link points to is replaced, and pipes and devices are written to.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +10,88 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
+import stat
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from yolotrt.errors import SinkError, UsageError
 
+STANDARD_OUTPUT = Path("/dev/stdout")
 _STEM = 40  # letters of a name that its temporary name keeps, so that the longest names still fit
 
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; on success it takes `target`'s place, on any error it is removed.
+    """Yield a temporary path; on success it takes the place of `target`, on any error it is removed.
 
-    The temporary name keeps the suffix, since writers choose their format by it. Folders are made as needed.
-    Raises SinkError where the folder cannot be written or the disk is full.
+    The temporary name keeps the suffix, since writers choose their format by it. Folders are made as needed. A pipe or
+    a device gets the content of the finished file, a link stays and what it points to is replaced.
+    Raises SinkError where the folder cannot be written, the disk is full, or nothing can be written to `target`.
     """
+    with (_passed_on if is_pipe_or_device(target) else _renamed)(target) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _renamed(target: Path) -> Iterator[Path]:
     with writing(target):
         if target.is_dir():  # `.` and `..` have no name that another could be made from
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        place = behind_link(target)
+        place.parent.mkdir(parents=True, exist_ok=True)
         # Not tempfile.mkstemp: its files are private, and an output gets the rights that any other new file has.
-        temporary = target.with_name(f".{target.stem[:_STEM]}.{secrets.token_hex(8)}{target.suffix}")
+        temporary = place.with_name(f".{place.stem[:_STEM]}.{secrets.token_hex(8)}{target.suffix}")
     try:
         with writing(target):
             temporary.touch(exist_ok=False)
             yield temporary
-            temporary.replace(target)
+            temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _passed_on(target: Path) -> Iterator[Path]:
+    """A temporary file elsewhere, since there is none beside a device, whose content goes to `target` on success."""
+    with writing(target), tempfile.TemporaryDirectory() as folder:
+        mode = target.stat().st_mode
+        if target != STANDARD_OUTPUT and (stat.S_ISBLK(mode) or stat.S_ISSOCK(mode)):
+            raise SinkError(f"cannot write {target}: it is a disk or a socket", remedy="Choose another output path.")
+        temporary = Path(folder) / f"output{target.suffix}"
+        temporary.touch()
+        yield temporary
+        with temporary.open("rb") as finished, _opened(target) as stream:
+            shutil.copyfileobj(finished, stream)
+
+
+@contextlib.contextmanager
+def _opened(target: Path) -> Iterator[IO[bytes]]:
+    if target == STANDARD_OUTPUT and sys.stdout is not None:  # the name may lead elsewhere, see cli/own_stdout.py
+        sys.stdout.flush()  # what was printed before comes first
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with target.open("wb") as stream:
+        yield stream
+
+
+def is_pipe_or_device(target: Path) -> bool:
+    """Whether it is there and neither a file nor a folder, so that nothing can be put in its place or beside it."""
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        return False
+    # A file that is standard output holds more than what is written now, and stays as well.
+    return target == STANDARD_OUTPUT or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def behind_link(target: Path) -> Path:
+    """The file that a link points to, whether or not it is there; what is no link is itself."""
+    return Path(os.path.realpath(target)) if target.is_symlink() else target
 
 
 def write_text(target: Path, text: str) -> None:

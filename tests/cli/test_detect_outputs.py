@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -189,6 +190,26 @@ def test_wrong_calls(run: CommandLine, work: Path, arguments: list[str], code: i
     assert message in lines[0]
     assert "secret" not in lines[0]
     assert sorted(p.name for p in work.iterdir()) == before
+
+
+def test_links_and_pipes_stay(run: CommandLine, work: Path) -> None:
+    (work / "link.json").symlink_to("target.json")
+    os.mkfifo(work / "pipe")
+    _detect(run, "red.png", "--coco", "link.json")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((work / "pipe").read_text)
+        _detect(run, "red.png", "--coco", "pipe")
+        piped = json.loads(read.result(10))
+    assert piped == json.loads((work / "target.json").read_text())
+    assert (work / "link.json").is_symlink()
+    assert (work / "pipe").is_fifo()
+    assert not (work / "pipe.images.json").exists()  # beside a device there is no place for it
+
+
+def test_results_on_standard_output(run: CommandLine, work: Path) -> None:
+    lines, _, summary = _detect(run, "red.png", "--coco", "/dev/stdout").out.partition("\n]\n")
+    assert {row["image_id"] for row in json.loads(lines + "]")} == {1}
+    assert "Written: /dev/stdout" in summary
 
 
 # A call, the file that would be lost, and what that file is to the run.

@@ -49,6 +49,6 @@ def _written(options: DetectConfig) -> Iterator[tuple[str, Path]]:
         if lines is not None and lines != "-":
             yield f"--jsonl {lines}", Path(lines)
     if options.coco is not None:
-        images = images_beside(options.coco)
         yield f"--coco {options.coco}", options.coco
-        yield f"{images}, the pictures of --coco {options.coco},", images
+        if (images := images_beside(options.coco)) is not None:
+            yield f"{images}, the pictures of --coco {options.coco},", images

@@ -16,8 +16,10 @@ from yolotrt.sinks.base import Sink
 from yolotrt.types import Frame, FrameResult
 
 
-def images_beside(target: Path) -> Path:
-    """The file with the ids of the pictures that comes with the results in `target`."""
+def images_beside(target: Path) -> Path | None:
+    """The file with the ids of the pictures that comes with the results in `target`; None beside a pipe or a device."""
+    if files.is_pipe_or_device(target):
+        return None
     return target.parent / f"{target.stem}.images.json"
 
 
@@ -27,6 +29,8 @@ class CocoSink(Sink):
     Beside `NAME.json` comes `NAME.images.json`, a COCO file with these pictures and categories and no annotations:
     `COCO("NAME.images.json").loadRes("NAME.json")` works. The id of a picture is the number that is its name, as in
     COCO's own sets, else the next one that is free; ids of categories are those of the model's classes.
+
+    A pipe or a device gets the results alone, once they are complete.
 
     With `streams`, pictures also carry the name of their `stream`; two streams may read the same source.
 
@@ -47,7 +51,8 @@ class CocoSink(Sink):
         self._names: tuple[str, ...] = ()
         self._streams = streams
         self._results = _ArrayFile(target, "[")
-        self._images = _ArrayFile(images_beside(target), '{"images": [')
+        images = images_beside(target)
+        self._images = _ArrayFile(images, '{"images": [') if images is not None else None
         self._ended = False
 
     def write(self, result: FrameResult) -> None:
@@ -55,18 +60,8 @@ class CocoSink(Sink):
         try:
             self._names = detections.names
             image_id = self._ids.of_picture(frame)
-            height, width = frame.size
-            self._images.add(
-                {
-                    "id": image_id,
-                    "file_name": frame.source_id,
-                    **({"stream": result.stream} if self._streams else {}),
-                    "width": width,
-                    "height": height,
-                    "frame": frame.index,
-                    "timestamp_s": round(frame.timestamp_s, 6),
-                }
-            )
+            if self._images is not None:
+                self._images.add(self._picture(result, image_id))
             for row in detections.to_coco(image_id):
                 row["category_id"] = self._ids.of_class(row["category_id"], detections)
                 row["bbox"] = [round(v, 3) for v in row["bbox"]]
@@ -76,6 +71,19 @@ class CocoSink(Sink):
             self._discard()
             raise
 
+    def _picture(self, result: FrameResult, image_id: int) -> dict[str, Any]:
+        frame = result.frame
+        height, width = frame.size
+        return {
+            "id": image_id,
+            "file_name": frame.source_id,
+            **({"stream": result.stream} if self._streams else {}),
+            "width": width,
+            "height": height,
+            "frame": frame.index,
+            "timestamp_s": round(frame.timestamp_s, 6),
+        }
+
     def close(self) -> None:
         if self._ended:
             return
@@ -83,7 +91,8 @@ class CocoSink(Sink):
         tail = json.dumps({"annotations": [], "categories": self._ids.categories(self._names)}, ensure_ascii=False)
         try:
             self.outputs.append(self._results.end("]"))
-            self.outputs.append(self._images.end("], " + tail.removeprefix("{")))
+            if self._images is not None:
+                self.outputs.append(self._images.end("], " + tail.removeprefix("{")))
         except BaseException:
             self._discard()
             raise
@@ -96,7 +105,8 @@ class CocoSink(Sink):
     def _discard(self) -> None:
         self._ended = True
         self._results.discard()
-        self._images.discard()
+        if self._images is not None:
+            self._images.discard()
 
 
 class _ArrayFile:
