@@ -150,6 +150,25 @@ def test_rotation_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [_indices(path) for path in sink.outputs] == [[0, 1, 2, 3], [4, 5]]
 
 
+def test_rotation_leaves_a_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real" / "lines.jsonl", tmp_path / "out.jsonl"
+    real.parent.mkdir()
+    link.symlink_to("real/lines.jsonl")
+    sink = JsonLinesSink(link, rotate=Limit(size=400))
+    _write(sink, *range(10))
+    sink.close()
+    assert link.is_symlink()
+    assert [i for path in sink.outputs for i in _indices(path)] == list(range(10))
+    assert len(list(real.parent.iterdir())) == len(sink.outputs) > 2
+
+
+def test_a_pipe_cannot_be_rotated(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is a pipe or a device"):
+        JsonLinesSink(tmp_path / "pipe", rotate=Limit(size=400))
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_counts_and_tracks(tmp_path: Path) -> None:
     result = frame_result(picture())
     tracked = replace(result, detections=replace(result.detections, tracker_id=np.array([4])))

@@ -44,11 +44,13 @@ class JsonLinesSink(Sink):
 
         Raises:
             SinkError: it cannot be written, or another run writes it.
-            UsageError: to append to, it holds something other than JSON lines.
+            UsageError: to append to, it holds something other than JSON lines; a pipe or a device to `rotate`.
         """
         super().__init__()
         if target is None and sys.stdout is None:
             raise SinkError("cannot write to standard output: it is closed")
+        if target is not None and rotate is not None and files.is_pipe_or_device(target):
+            raise UsageError(f"{target} is a pipe or a device, which --jsonl-rotate has no use for", expected="a file")
         self._target, self._rotate, self._streams = target, rotate, streams
         self._file: IO[bytes] | None = None
         if target is not None:
@@ -93,15 +95,16 @@ class JsonLinesSink(Sink):
 
     def _begin_next(self, target: Path, age: float) -> None:
         assert self._file is not None
-        name = f"{target.stem}-{stamp(seconds_ago=age)}"
-        old = target.with_name(name + target.suffix)
+        place = files.behind_link(target)  # the link itself stays
+        name = f"{place.stem}-{stamp(seconds_ago=age)}"
+        old = place.with_name(name + place.suffix)
         number = 1
         while old.exists():
             number += 1
-            old = target.with_name(f"{name}-{number}{target.suffix}")
+            old = place.with_name(f"{name}-{number}{place.suffix}")
         with files.writing(target):
             self._file.close()
-            target.rename(old)
+            place.rename(old)
             self.outputs.append(old)
         self._file = _opened(target, append=False)
         self._begun = time.monotonic()
