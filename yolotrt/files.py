@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -139,6 +139,22 @@ def refuse_input(target: Path, named: str, inputs: Iterable[tuple[Path, str]]) -
         with contextlib.suppress(OSError):
             if os.path.samestat(path.stat(), there):
                 raise UsageError(f"{named} is {what} itself", expected="another file")
+
+
+def reaches_any(folder: Path, paths: Collection[Path]) -> bool:
+    """Whether a file written into `folder` could take the place of one of `paths`.
+
+    It could where one lies there, or a link to one: what a link points to would be replaced.
+    """
+    place = folder.resolve()
+    if place in {parent.resolve() for parent in {path.parent for path in paths}}:
+        return True
+    if any(path.is_symlink() and path.resolve().parent == place for path in paths):
+        return True
+    with contextlib.suppress(OSError):  # a folder that is not there, or not to be read
+        linked = {path.resolve() for path in folder.iterdir() if path.is_symlink()}
+        return bool(linked) and not linked.isdisjoint(path.resolve() for path in paths)
+    return False
 
 
 def sha256_of(path: Path) -> str:

@@ -250,6 +250,19 @@ def test_no_output_takes_the_place_of_what_the_run_reads(
     assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("kind", ["save", "crops"])
+def test_no_stream_writes_where_another_one_reads(run: CommandLine, work: Path, kind: str) -> None:
+    (work / "other").mkdir()
+    cv2.imwrite(str(work / "other" / "red.png"), picture())
+    before = (work / "other" / "red.png").read_bytes()
+    (work / "streams.yaml").write_text(f"streams: [{{url: red.png, {kind}: other, jsonl: a}}, other]\n")
+    outcome = run("detect", *MODEL, "--config", "streams.yaml")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "the pictures and videos" in outcome.err
+    assert (work / "other" / "red.png").read_bytes() == before
+    assert not (work / "a").exists()
+
+
 def test_the_model_that_nobody_named_is_no_place_for_an_output(run: CommandLine, work: Path) -> None:
     onnx = tiny_yolo(work / "bundle" / "m.onnx")
     manifest_of(onnx).write(onnx.with_suffix(".json"))

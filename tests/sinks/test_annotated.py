@@ -109,6 +109,31 @@ def test_own_folder_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(("read", "written"), [("links", "links"), ("real", "links"), ("links", "real")])
+def test_a_folder_of_links_to_the_source_or_from_it_is_refused(tmp_path: Path, read: str, written: str) -> None:
+    real = _pictures(tmp_path / "real", ["a.png"])[0]
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "a.png").symlink_to(real)
+    before = real.read_bytes()
+    with open_source(tmp_path / read) as source, pytest.raises(UsageError, match="would replace"):
+        AnnotatedSink(tmp_path / written, source)
+    assert (tmp_path / "links" / "a.png").is_symlink()
+    assert real.read_bytes() == before
+
+
+def test_links_to_other_files_are_no_reason_to_refuse_a_folder(tmp_path: Path) -> None:
+    path = _pictures(tmp_path / "in", ["a.png"])[0]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out" / "a.png").symlink_to("../disk/a.png")
+    with open_source(path) as source:
+        sink = AnnotatedSink(tmp_path / "out", source)
+        sink.write(frame_result(picture(), str(path)))
+        sink.close()
+    assert (tmp_path / "out" / "a.png").is_symlink()
+    assert (tmp_path / "disk" / "a.png").is_file()
+
+
 def test_folder_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with open_source(picture()) as source, pytest.raises(SinkError, match="cannot write"):

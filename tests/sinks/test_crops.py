@@ -114,6 +114,16 @@ def test_a_folder_of_the_source_is_refused(tmp_path: Path) -> None:
         CropsSink(tmp_path, source)
 
 
+@pytest.mark.parametrize("folder", ["real", "links"])
+def test_a_folder_of_links_to_the_source_is_refused(tmp_path: Path, folder: str) -> None:
+    path = write_video(tmp_path / "real" / "thing" / "v.mp4", moving_box(2))
+    link = tmp_path / "links" / "thing" / "v.mp4"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(path)
+    with open_source(link) as source, pytest.raises(UsageError, match="holds the pictures and videos"):
+        CropsSink(tmp_path / folder, source)
+
+
 def test_folder_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SinkError, match="a file stands where a folder is needed"):

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from yolotrt import files
 from yolotrt.model_files import paths_read
+from yolotrt.sinks import annotated, crops
 from yolotrt.sinks.coco import images_beside
 from yolotrt.sources.lists import is_list
 
 if TYPE_CHECKING:
-    from yolotrt.cli.detect_config import DetectConfig
+    from yolotrt.cli.detect_config import DetectConfig, StreamConfig
     from yolotrt.sources import Source
 
 
@@ -28,8 +29,9 @@ def refuse_inputs(
         sources: all of them, open.
         config: the YAML file.
     """
+    read = [path for source in sources for path in source.paths]
     inputs = [
-        *((path, "the source") for source in sources for path in source.paths),
+        *((path, "the source") for path in read),
         *((path, "the model") for path in paths_read(model)),
         *((Path(name), "the list of sources") for name in _names(options, named) if is_list(name)),
         *((path, "the file of --config") for path in (config,) if path is not None),
@@ -37,6 +39,14 @@ def refuse_inputs(
     ]
     for name, target in _written(options):
         files.refuse_input(target, name, inputs)
+    places: list[DetectConfig | StreamConfig] = [
+        options,
+        *options.streams,
+    ]  # a stream's own folder may be where another one reads
+    for folder in {place.save for place in places if place.save is not None}:
+        annotated.refuse_own_folder(folder, read)
+    for folder in {place.crops for place in places if place.crops is not None}:
+        crops.refuse_own_folder(folder, read)
 
 
 def _names(options: DetectConfig, named: Sequence[str]) -> Iterator[str]:

@@ -88,7 +88,7 @@ class AnnotatedSink(Sink):
         self._names = names or pictures.Names()
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        _refuse_own_folder(folder, source.paths)
+        refuse_own_folder(folder, source.paths)
         self._open: _Recording | None = None
         self._reserved: defaultdict[str, deque[str]] = defaultdict(deque)  # by path
         for path in source.paths if names is not None else ():
@@ -173,9 +173,9 @@ class AnnotatedSink(Sink):
         self.outputs.append(target)
 
 
-def _refuse_own_folder(folder: Path, inputs: Collection[Path]) -> None:
-    resolved = folder.resolve()
-    if any(path.resolve().parent == resolved for path in inputs):
+def refuse_own_folder(folder: Path, inputs: Collection[Path]) -> None:
+    """Raise UsageError where copies in `folder` could take the place of files that are read."""
+    if files.reaches_any(folder, inputs):
         raise UsageError(
             f"{folder}: annotated copies would replace the pictures and videos they are made from",
             expected="another folder than the source's own",

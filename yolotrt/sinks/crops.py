@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,7 @@ class CropsSink(Sink):
         self._folder, self._source, self._name = folder, source, name
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        resolved = folder.resolve()
-        if any(resolved in path.resolve().parents for path in source.paths):
-            raise UsageError(
-                f"{folder} holds the pictures and videos that the crops are cut from", expected="another folder"
-            )
+        refuse_own_folder(folder, source.paths)
         self._names = names or pictures.Names()
         self._video = ("", -1, "")
         self._begun = stamp()
@@ -87,6 +84,17 @@ class CropsSink(Sink):
             stem = reserved.popleft() if reserved else self._names.free(wanted, series=True)
         self._video = (frame.source_id, frame.index, stem)
         return f"{stem}-{frame.index:06d}"
+
+
+def refuse_own_folder(folder: Path, inputs: Collection[Path]) -> None:
+    """Raise UsageError where files that are read, or links to them, lie in `folder` or below it."""
+    place = folder.resolve()
+    above = {parent.resolve() for parent in {path.parent for path in inputs}}
+    above |= {path.resolve().parent for path in inputs if path.is_symlink()}
+    if any(place == parent or place in parent.parents for parent in above):
+        raise UsageError(
+            f"{folder} holds the pictures and videos that the crops are cut from", expected="another folder"
+        )
 
 
 def _folder_name(detections: Detections, class_id: int) -> str:
