@@ -131,6 +131,8 @@ def refuse_input(target: Path, named: str, inputs: Iterable[tuple[Path, str]]) -
         named: the output as its user knows it: "--coco a.json".
         inputs: each with what it is: "the model".
     """
+    if is_pipe_or_device(target):
+        return  # a terminal may well be read and written
     try:
         there = target.stat()
     except OSError:

@@ -209,6 +209,8 @@ def test_two_streams_do_not_write_to_one_file(detect: _Detect, work: Path) -> No
     run = detect("--config", "streams.yaml")
     assert run.code == 2
     assert "two streams would write to" in run.err
+    (work / "streams.yaml").write_text("streams: [{url: red.png, jsonl: '-'}, {url: blue.png, jsonl: '-'}]\n")
+    assert "two streams would write to /dev/stdout" in detect("--config", "streams.yaml").err
 
 
 def test_a_password_is_never_shown(detect: _Detect, work: Path) -> None:

@@ -161,6 +161,13 @@ _WRONG = [
     (["--coco-like", "a.json"], 2, "--coco-like takes the ids for --coco"),
     (["--coco", "a.json", "--coco-like", "none.json"], 2, "none.json: cannot read the annotations"),
     (["--coco", "red.png"], 2, "--coco red.png is the source itself"),
+    (
+        ["--coco", "o.json", "--jsonl", "./o.json"],
+        2,
+        "--jsonl ./o.json and --coco o.json are one file, expected a file",
+    ),
+    (["--coco", "o.json", "--jsonl", "o.images.json"], 2, "the pictures of --coco o.json, are one file"),
+    (["--coco", "gate.json", "--config", "gate.yaml"], 2, "--jsonl gate.json and --coco gate.json are one file"),
     (["--coco", "."], 1, "cannot write .: a file stands where a folder is needed, or the reverse"),
     (["--coco", "tiny.onnx/a.json"], 1, "a file stands where a folder is needed"),
     (["--crops", "."], 2, ". holds the pictures and videos that the crops are cut from"),
@@ -181,6 +188,7 @@ def test_wrong_calls(run: CommandLine, work: Path, arguments: list[str], code: i
     pytest.importorskip("prometheus_client")
     (work / "count.yaml").write_text("counting: {lines: {gate: [[0, 0]]}}\n")
     (work / "red.json").write_text("[]\n")
+    (work / "gate.yaml").write_text("streams: [{url: video.mp4, jsonl: gate.json}]\n")
     before = sorted(p.name for p in work.iterdir())
     outcome = run("detect", "red.png", *MODEL, *arguments, *(["--append"] if "red.json" in arguments else []))
     lines = [line for line in outcome.err.splitlines() if not line.startswith("Model: ")]

@@ -87,6 +87,7 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
     from yolotrt.detector import Detector
     from yolotrt.sinks import Outputs
 
+    detect_files.refuse_shared(options)
     with contextlib.ExitStack() as stack:
         opened = detect_streams.open_all(source, options, stack)
         model, why = _model(options.model)

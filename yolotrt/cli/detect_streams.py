@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolotrt.errors import UsageError
@@ -32,7 +30,7 @@ class Opened:
 def open_all(named: tuple[str, ...], options: DetectConfig, stack: contextlib.ExitStack) -> list[Opened]:
     """Open the sources of the command line and of the YAML file; `stack` closes them.
 
-    Raises UsageError where there are none, or one output would be written by two streams.
+    Raises UsageError where there are none.
     """
     if not named and not options.streams:
         raise UsageError("no SOURCE", expected="pictures, videos, cameras or addresses, or streams in --config")
@@ -47,7 +45,6 @@ def open_all(named: tuple[str, ...], options: DetectConfig, stack: contextlib.Ex
         if source.info.live and source.info.name != name:  # its frames carry its name; it is not connected yet
             source = stack.enter_context(open_source(config.url, live=options.live, name=name))
         found.append(Opened(source=source, name=name, config=config))
-    _refuse_shared_files([found.config.jsonl for found in found if found.config], options.jsonl)
     return found
 
 
@@ -84,10 +81,3 @@ def _steps(found: Opened, options: DetectConfig) -> list[Step]:
     track = TrackOptions(tracker=options.track or TrackOptions.tracker)
     steps: list[Step] = [TrackStep(track, found.source.info_of)]
     return [*steps, CountStep(counting)] if counting is not None else steps
-
-
-def _refuse_shared_files(own: list[str | None], shared: str | None) -> None:
-    counts = Counter(Path(name).resolve() for name in [*own, shared] if name is not None)
-    twice = [path for path, count in counts.items() if count > 1]
-    if twice:
-        raise UsageError(f"two streams would write to {twice[0]}", expected="a file for each, or one --jsonl for all")
