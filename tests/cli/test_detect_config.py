@@ -77,6 +77,7 @@ def test_the_example_of_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("streams: [{name: gate}]", "stream 1: no url"),
         ("streams: [{url: 0, fps: fast}]", "stream 1: key 'fps' has a value of the wrong type, got 'fast'"),
+        ("streams: [{url: 0, save: ''}]", "stream 1: key 'save' is empty"),
         ("streams: [{url: 0, conf: 2}]", "option conf is out of range, got 2"),
         ("streams: [{url: 0, stride: 0}]", "option stride is out of range, got 0"),
         ("streams: [{url: 0, roi: [0, 0, 1]}]", "no rectangle"),
@@ -125,6 +126,12 @@ def test_no_error_shows_a_password_of_the_environment(tmp_path: Path, monkeypatc
         with pytest.raises(UsageError) as caught:
             _ = load(_yaml(tmp_path, text), {}).outputs
         assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["model", "save", "jsonl", "coco", "coco_like", "crops"])
+def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"key '{key}' is empty"):
+        load(_yaml(tmp_path, f"{key}: ''"), {})
 
 
 def test_a_region_out_of_range(tmp_path: Path) -> None:

@@ -75,6 +75,16 @@ def test_help_lists_the_commands() -> None:
         (["inspect"], "FILE"),
         (["inspect", "--nope"], "--nope"),
         (["doctor", "surplus"], "surplus"),
+        (["inspect", ""], "Invalid value for 'FILE': it is empty"),
+        (["bench", "m.onnx", "--image", "a.jpg", "--image", ""], "'--image': it is empty"),
+        (["export", "m.onnx", "--output", ""], "'--output': it is empty"),
+        (["profile", "m.onnx", "--trace="], "'--trace': it is empty"),
+        (["val", "--model", "", "--data", "d"], "'--model': it is empty"),
+        (["verify", "a.onnx", "b.onnx", "--worst", ""], "'--worst': it is empty"),
+        *(
+            (["detect", "a.jpg", option, ""], f"'{option}': it is empty, as an unset shell variable is")
+            for option in ("--save", "--jsonl", "--coco", "--coco-like", "--crops", "--model", "--config")
+        ),
     ],
 )
 def test_a_wrong_call_is_one_line(arguments: list[str], named: str) -> None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from yolotrt.cli.filled_in import Command
+
 if TYPE_CHECKING:
     from yolotrt.bench.options import BenchOptions
     from yolotrt.bench.report import BenchResult
 
 
-@click.command("bench")
+@click.command("bench", cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--image",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from yolotrt.cli.filled_in import Command
+
 if TYPE_CHECKING:
     from yolotrt.cli.detect_config import DetectConfig
     from yolotrt.detector import Detector
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from yolotrt.sources.decoders import DecoderChoice, Decoders
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", nargs=-1)
 @click.option(
     "--model",

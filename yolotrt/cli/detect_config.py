@@ -271,6 +271,9 @@ _ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
+_NAMES_OF_FILES = ("model", "save", "jsonl", "coco", "coco_like", "crops")  # an empty one would be the current folder
+
+
 def _check_type(kind: type, where: str, key: str, value: object) -> None:
     declared = str(next(f for f in dataclasses.fields(kind) if f.name == key).type)
     types, expected = _ACCEPTED[declared.removesuffix(" | None")]
@@ -280,6 +283,8 @@ def _check_type(kind: type, where: str, key: str, value: object) -> None:
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         got = None if key in ("url", "restream") else repr(value)  # which may hold a password
         raise ConfigError(f"{where}: key {key!r} has a value of the wrong type", got=got, expected=expected)
+    if value == "" and key in _NAMES_OF_FILES:
+        raise ConfigError(f"{where}: key {key!r} is empty", expected="a path", remedy="Leave it out for none.")
 
 
 def _region(corners: list[Any]) -> Region:

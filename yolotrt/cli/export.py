@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yolotrt.cli import interrupts
+from yolotrt.cli.filled_in import Command
 from yolotrt.errors import AccuracyError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _PLAN_FLAGS = {
 }
 
 
-@click.command("export")
+@click.command("export", cls=Command)
 @click.argument("model")
 @click.option("--imgsz", metavar="N|HxW", help="Input size in pixels: 640, or 384x640.  [default: the model's own]")
 @click.option("--batch", metavar="N", help="Fixed batch size.  [default: 1]")

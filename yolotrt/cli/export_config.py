@@ -142,6 +142,8 @@ def _text(name: str, value: Any) -> str:
 
 
 def _path(name: str, value: Any) -> Path:
+    if value == "":  # it would be the current folder
+        raise UsageError(f"option {name} is empty", expected="a path")
     return value if isinstance(value, Path) else Path(_text(name, value))
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from yolotrt.cli.filled_in import Command
 
-@click.command("inspect")
+
+@click.command("inspect", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--layers", is_flag=True, help="Show each layer with its precision.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from yolotrt.cli.filled_in import Command
 
-@click.command("profile")
+
+@click.command("profile", cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--top", type=click.IntRange(min=1), default=15, show_default=True, help="Show so many of the layers.")
 @click.option("--inferences", type=int, default=30, show_default=True, help="Inferences to record.")

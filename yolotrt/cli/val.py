@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from yolotrt.cli.filled_in import Command
+
 if TYPE_CHECKING:
     from yolotrt.backends import BackendInfo
     from yolotrt.evaluation.validate import Validation
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 _ALL_COLUMNS = 78  # characters; a narrower terminal gets the table without the sizes of boxes
 
 
-@click.command("val")
+@click.command("val", cls=Command)
 @click.option("--model", required=True, metavar="MODEL", help="Plan, ONNX file, bundle or weights.")
 @click.option(
     "--data",

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from yolotrt.cli.filled_in import Command
+
 if TYPE_CHECKING:
     from yolotrt.detector import Detector
     from yolotrt.evaluation.parity import Parity, PicturePairs, VerifyOptions
 
 
-@click.command("verify")
+@click.command("verify", cls=Command)
 @click.argument("reference")
 @click.argument("candidate")
 @click.option(
