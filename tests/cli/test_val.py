@@ -158,6 +158,16 @@ def test_other_classes_than_the_models(run: CommandLine, data: Path, tmp_path: P
     assert not any((tmp_path / "plots").iterdir())
 
 
+def test_plots_are_not_written_among_the_pictures(run: CommandLine, data: Path) -> None:
+    folder = data.parent / "images" / "val"
+    before = sorted(folder.iterdir())
+    code, out, err = val(run, data, "--plots", str(folder / ".." / "val"))
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert "holds the pictures that are read, expected another folder" in line
+    assert sorted(folder.iterdir()) == before
+
+
 def test_a_file_where_the_plots_should_go(run: CommandLine, data: Path) -> None:
     code, _, err = val(run, data, "--plots", str(data))
     assert code == 1

@@ -113,10 +113,18 @@ def test_a_picture_that_cannot_be_read(run: CommandLine, work: Path) -> None:
         (["good.onnx", "good.onnx", "--min-iou", "0.2"], 2, "option min_iou is out of range"),
         (["good.onnx", "good.onnx", "--images", "nowhere"], 1, "no pictures at nowhere"),
         (["good.onnx", "good.onnx", "--worst", "good.onnx"], 1, "a file stands where a folder is needed"),
+        (
+            ["good.onnx", "good.onnx", "--images", "pictures", "--worst", "pictures"],
+            2,
+            "--worst pictures holds the pict",
+        ),
+        (["good.onnx", "good.onnx", "--images", "links", "--worst", "pictures"], 2, "--worst pictures holds the pict"),
         (["good.onnx", "good.onnx", "--candidate-backend", "magic"], 2, "option backend is unknown"),
     ],
 )
 def test_wrong_calls(run: CommandLine, work: Path, arguments: list[str], code: int, said: str) -> None:
+    (work / "links").mkdir()
+    (work / "links" / "0.png").symlink_to("../pictures/0.png")
     tiny_yolo(work / "two.onnx", nc=2)
     tiny_yolo(work / "renamed.onnx", names=("rot", "green", "blue"))
     outcome = run("verify", *arguments)

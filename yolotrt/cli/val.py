@@ -66,6 +66,10 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
         prepare(given["plots"])
     dataset = open_dataset(given["data"], images=given["images"], split=given["split"])
+    if given["plots"] is not None:
+        from yolotrt.evaluation.side_by_side import refuse_own_folder
+
+        refuse_own_folder(given["plots"], "--plots", [sample.path for sample in dataset.samples])
     from yolotrt.detector import Detector
 
     with (

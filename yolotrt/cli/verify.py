@@ -67,8 +67,9 @@ def command(ctx: click.Context, /, reference: str, candidate: str, **given: Any)
 
     pictures = find_pictures(given["images"], limit=sys.maxsize)
     if given["worst"] is not None:
-        from yolotrt.evaluation.side_by_side import make_folder
+        from yolotrt.evaluation.side_by_side import make_folder, refuse_own_folder
 
+        refuse_own_folder(given["worst"], "--worst", pictures)
         make_folder(given["worst"])
     with contextlib.ExitStack() as stack:
         detectors = [

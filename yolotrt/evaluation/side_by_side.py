@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from yolotrt import files
 from yolotrt.detections import Detections
-from yolotrt.errors import SinkError, SourceError
+from yolotrt.errors import SinkError, SourceError, UsageError
 from yolotrt.plotting import caption, draw, outline
 from yolotrt.sources.images import read_image
 from yolotrt.types import ImageU8
@@ -43,6 +44,12 @@ def make_folder(folder: Path) -> None:
         raise SinkError(f"cannot write {folder}: a file stands where a folder is needed")
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_own_folder(folder: Path, option: str, pictures: Collection[Path]) -> None:
+    """Raise UsageError where what is written into `folder` could take the place of pictures that are read."""
+    if files.reaches_any(folder, pictures):
+        raise UsageError(f"{option} {folder} holds the pictures that are read", expected="another folder")
 
 
 def side_by_side(image: ImageU8, left: Half, right: Half) -> ImageU8:
