@@ -208,6 +208,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("imgsz: wide", "option imgsz is no size"),
         ("trust: maybe", "option trust is not true or false"),
         ("target: [1]", "option target is not text"),
+        ("output: ''", "option output is empty"),
         ("max_drop: little", "option max_drop is not a number"),
         ("- 1", "not a mapping"),
         ("a: [", "not valid YAML"),
