@@ -147,11 +147,10 @@ class HeadRequest:
         result = self._anchor_free(scores[0], features) if self._head.joined else self._raw(scores, features)
         cells = self._above(result.scores, above) if self._trust.holds and math.isfinite(above) else None
         patches = None if cells is None else self._patches_of(cells, features)
-        whole = patches is None or not self._tried
-        if whole:
+        if patches is None or not self._tried:
             self._fill(result, features)
-        if whole and patches is not None:
-            self._try(result, features)
+            if patches is not None:
+                self._try(result, features)
         # Those of the first batch as well, where both ways agree: the next one of the same pictures gives the same.
         if cells is not None and patches is not None and self._tried and self._trust.holds and any(map(len, cells)):
             for level, chosen, rows in zip(result.boxes, cells, self._some(features, cells, patches), strict=True):

@@ -123,11 +123,12 @@ def _model(named: str | None) -> tuple[str, str]:
     """The model to run, and why it is this one where the user named none."""
     if named is not None:
         return named, ""
-    from yolotrt.export.bundle import bundles_in, latest_bundle
+    from yolotrt.export.bundle import bundles_in, first_whole
 
-    bundle = latest_bundle(Path())
+    bundles = bundles_in(Path())
+    bundle = first_whole(bundles)
     # What was exported last is not passed over in silence.
-    passed = "".join(f"; {path} misses {missing}" for path, missing in bundles_in(Path())[:1] if missing is not None)
+    passed = "".join(f"; {path} misses {missing}" for path, missing in bundles[:1] if missing is not None)
     if bundle is not None:
         return str(bundle), f" (exported last in this folder{passed})"
     from yolotrt.assets import demo_model

@@ -11,7 +11,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,7 +131,12 @@ def _publish(paths: BundlePaths) -> None:
 
 def latest_bundle(folder: Path) -> Path | None:
     """The manifest of the first of `bundles_in` that is whole; None where there is none."""
-    return next((path for path, missing in bundles_in(folder) if missing is None), None)
+    return first_whole(bundles_in(folder))
+
+
+def first_whole(bundles: Sequence[tuple[Path, str | None]]) -> Path | None:
+    """The manifest of the first of them that misses nothing; None where there is none."""
+    return next((path for path, missing in bundles if missing is None), None)
 
 
 def bundles_in(folder: Path) -> list[tuple[Path, str | None]]:

@@ -67,13 +67,16 @@ class StreamReader(Watcher):
     def join(self, timeout_s: float) -> None:
         """Wait until it has ended; one that waits for a camera or another process is left to its time-out."""
         is_bounded = self.source.info.live or self._line is not None
-        if self._thread.ident is not None:  # it was started
-            self._thread.join(timeout_s if is_bounded else None)
+        self._join(timeout_s if is_bounded else None)
 
     def join_process(self) -> None:
         """Wait until it has ended, if it reads from a process that has."""
-        if self._line is not None and self._line.is_remote and self._thread.ident is not None:
-            self._thread.join()
+        if self._line is not None and self._line.is_remote:
+            self._join(None)
+
+    def _join(self, timeout_s: float | None) -> None:
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(timeout_s)
 
     def state(self, state: StreamState, error: str = "") -> None:
         self._inlet.record.become(state, error)

@@ -62,16 +62,14 @@ class WindowSink(Sink):
 
     def _heard(self, line: str) -> None:
         """A line of the process: `ready`, what is wrong, or nothing at its end."""
-        if not line and self._ready.is_set() and not self._trouble:
-            if not self._newest.closed:
-                self._on_closed()  # at once, though no further picture may come
-            return
         if line not in ("ready", ""):
             self._trouble = line
-        elif not line and not self._ready.is_set():
-            self._trouble = self._trouble or "the screen cannot be used"
-        if line in ("ready", ""):
+        elif not self._ready.is_set():
+            if not line:
+                self._trouble = self._trouble or "the screen cannot be used"
             self._ready.set()
+        elif not self._newest.closed:
+            self._on_closed()  # at once, though no further picture may come
 
     def _send(self) -> None:
         number = 0
