@@ -26,7 +26,7 @@ _WARM_UP = 5
 
 
 def opened(model: Path, *, cut: bool) -> Detector:
-    never = mock.patch.object(openvino_graph, "cut_boxes", lambda *_: None)
+    never = mock.patch.object(openvino_graph, "cut_boxes", return_value=None)
     with contextlib.nullcontext() if cut else never:
         return Detector(model, backend="openvino")
 
