@@ -219,7 +219,7 @@ def cameras(
 ) -> dict[str, Any]:
     """Simulated cameras side by side; what was dropped, how old boxes are, and how memory goes."""
     ages = Ages()
-    sources = [Camera(path, f"camera-{n}", start_s=n / count / FPS) for n in range(count)]
+    sources = [Camera(path, f"camera-{n}") for n in range(count)]
     for source in sources:
         source.decoders = decoders
     pipeline = Pipeline(detector, [Stream(source, name=source.info.name) for source in sources], [ages])
@@ -390,7 +390,7 @@ def page(record: dict[str, Any]) -> str:
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, nargs="+", default=[1, 8, 32], help="how many at a time")
+    parser.add_argument("--files", type=int, nargs="*", default=[1, 8, 32], help="how many at a time")
     parser.add_argument("--frames", type=int, default=12000, help="of all files together")
     parser.add_argument("--least", type=int, default=4, help="clips in each file, so that opening it weighs little")
     parser.add_argument("--clip", type=int, default=300, help="frames that files and cameras repeat")
