@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.support.media import picture
-from yolotrt.pipeline.batcher import Batcher, Gate, Inlet
+from yolotrt.pipeline.batcher import Backlog, Batcher, Gate, Inlet
 from yolotrt.pipeline.channel import CancelledError
 from yolotrt.pipeline.stream_state import StreamRecord
 from yolotrt.types import Frame
@@ -146,6 +146,75 @@ def test_pictures_that_arrive_together_are_both_used() -> None:
     batcher.put(a, _frame(0, age_s=0.001))
     batcher.put(a, _frame(1, age_s=0))
     assert [_taken(batcher), _taken(batcher)] == [[("a", 0)], [("a", 1)]]
+
+
+def _idle(batcher: Batcher, inlet: Inlet) -> None:
+    """Let the engine have waited for a picture."""
+    threading.Timer(0.05, batcher.put, (inlet, _frame(-1, age_s=0))).start()
+    assert len(batcher.take()) == 1
+
+
+def _keeps_up_for(monkeypatch: pytest.MonkeyPatch, age_s: float) -> None:
+    monkeypatch.setattr("yolotrt.pipeline.batcher._KEEPING_UP", Backlog(pictures=8, age_s=age_s))
+
+
+def test_an_engine_that_keeps_up_loses_nothing_after_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    _keeps_up_for(monkeypatch, 60.0)
+    (a,) = _inlets("a", live=True)
+    batcher = Batcher([a], 4)
+    _idle(batcher, a)
+    a.max_latency_s = 60.0
+    for index in range(8):
+        batcher.put(a, _frame(index, age_s=20 - index))
+    assert [_taken(batcher), _taken(batcher)] == [[("a", n) for n in range(4)], [("a", n) for n in range(4, 8)]]
+    assert a.record.snapshot().dropped == 0
+
+
+def test_an_engine_that_falls_behind_takes_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    _keeps_up_for(monkeypatch, 60.0)
+    (a,) = _inlets("a", live=True)
+    batcher = Batcher([a], 1)
+    _idle(batcher, a)
+    for index in range(20):
+        batcher.put(a, _frame(index, age_s=0.1))
+    assert a.record.snapshot().dropped == 12, "eight may wait"
+    assert _taken(batcher) == [("a", 12)]
+    _keeps_up_for(monkeypatch, 0.0)  # it has not been idle for longer than that
+    batcher.put(a, _frame(20, age_s=0))
+    assert _taken(batcher) == [("a", 20)]
+    assert a.record.snapshot().accounted
+
+
+def test_an_engine_has_to_show_first_that_it_keeps_up() -> None:
+    (a,) = _inlets("a", live=True)
+    batcher = Batcher([a], 4)
+    for index in range(5):
+        batcher.put(a, _frame(index, age_s=0))
+    assert a.record.snapshot().dropped == 3
+
+
+def test_no_picture_is_older_than_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    _keeps_up_for(monkeypatch, 60.0)
+    (a,) = _inlets("a", live=True)
+    batcher = Batcher([a], 4)
+    _idle(batcher, a)
+    for age_s in (20, 10, 0):
+        batcher.put(a, _frame(age_s, age_s=age_s))
+    assert _taken(batcher) == [("a", 0)], "max_latency_s is a second"
+
+
+def test_many_cameras_lose_nothing_after_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    _keeps_up_for(monkeypatch, 60.0)
+    inlets = _inlets(*(f"{n}" for n in range(16)), live=True)
+    batcher = Batcher(inlets, 32)
+    batcher.put(inlets[0], _frame(0, age_s=0))
+    assert _taken(batcher) == [("0", 0)]  # it had a moment for more
+    for index in range(1, 5):
+        for inlet in inlets:
+            inlet.max_latency_s = 60.0
+            batcher.put(inlet, _frame(index, age_s=20 - index))
+    assert [len(batcher.take()), len(batcher.take())] == [32, 32]
+    assert all(inlet.record.snapshot().dropped == 0 for inlet in inlets)
 
 
 def test_pictures_that_are_too_old_are_dropped() -> None:

@@ -2,7 +2,8 @@
 
 Files wait: their readers stop while their queue is full, and every frame gets its turn, in an order that does not
 depend on time. Cameras do not wait: the newest picture takes the place of an older one, so latency stays as it is
-however slow the engine, and each camera gets as many turns as the next.
+however slow the engine, and each camera gets as many turns as the next. An engine that keeps up loses nothing after a
+moment in which nothing moved: it is given a moment to catch up.
 """
 
 from __future__ import annotations
@@ -18,9 +19,20 @@ from yolotrt.pipeline.prefetch import ahead_of
 from yolotrt.pipeline.stream_state import StreamRecord, StreamState
 from yolotrt.types import Frame
 
-_LIVE_QUEUE = 2
 _GATHER_S = 0.005  # that a batch of many cameras waits for more of them
-_BURST_S = 0.05  # pictures that a network hands over together are both used; else the newer one is
+
+
+class Backlog(NamedTuple):
+    """What of a camera may wait beside a newer picture: so many pictures, none of them older than so many seconds."""
+
+    pictures: int
+    age_s: float
+
+
+# Pictures that a network hands over together are both used; else the newer one is.
+_BEHIND = Backlog(pictures=2, age_s=0.05)
+# A garbage collection, memory that the GPU is asked for or a busy machine hold everything up for 50 to 100 ms.
+_KEEPING_UP = Backlog(pictures=8, age_s=0.2)
 
 
 class Gate:
@@ -88,6 +100,7 @@ class Batcher:
         self._is_awaited = False
         self._waiting = 0  # frames of all inlets
         self._is_gathering = False
+        self._idle_s = float("-inf")  # when the engine last had time for more than there was
         self._cancelled = False
 
     def put(self, inlet: Inlet, frame: Frame) -> None:
@@ -103,7 +116,7 @@ class Batcher:
             inlet.waiting.append(frame)
             self._waiting += 1
             inlet.record.count(read=1, waiting=1)
-            if inlet.live and len(inlet.waiting) > _LIVE_QUEUE:
+            if inlet.live and len(inlet.waiting) > self._backlog(time.monotonic()).pictures:
                 self._drop_oldest(inlet)
             self._tell()
 
@@ -138,9 +151,12 @@ class Batcher:
                     return taken
                 if all(inlet.exhausted for inlet in self._inlets):
                     return []
+                is_idle = not self._waiting
                 self._is_awaited = True
                 self._filled.wait()
                 self._is_awaited = False
+                if is_idle:
+                    self._idle_s = time.monotonic()
             return []
 
     def _gather(self) -> None:
@@ -152,7 +168,8 @@ class Batcher:
         if live < 2 or 2 * live < self._batch:
             return
         self._is_gathering = True
-        self._filled.wait_for(lambda: self._cancelled or self._waiting >= self._batch, _GATHER_S)
+        if not self._filled.wait_for(lambda: self._cancelled or self._waiting >= self._batch, _GATHER_S):
+            self._idle_s = time.monotonic()
         self._is_gathering = False
 
     def release(self, gate: Gate) -> None:
@@ -202,16 +219,21 @@ class Batcher:
             return self._pick_ready()
         return self._pick_in_turn() if self._is_whole() else []
 
+    def _backlog(self, now: float) -> Backlog:
+        """What may wait now: an engine that was idle a moment ago will be so again soon."""
+        return _KEEPING_UP if now - self._idle_s < _KEEPING_UP.age_s else _BEHIND
+
     def _pick_ready(self) -> list[Taken]:
         """Whatever is there, without waiting for more: a frame of each stream in turn, the longest unserved first."""
         now = time.monotonic()
+        most_s = self._backlog(now).age_s
         picked: list[Taken] = []
         # A hundred cameras are looked at once per batch, and those that have nothing not again.
         ready = [inlet for inlet in (*self._inlets[self._turn :], *self._inlets[: self._turn]) if inlet.waiting]
         while ready:
             left = []
             for inlet in ready:
-                self._drop_stale(inlet, now)
+                self._drop_stale(inlet, now, min(most_s, inlet.max_latency_s))
                 if inlet.waiting and inlet.has_room():
                     picked.append(self._taken(inlet))
                     if len(picked) == self._batch:
@@ -266,10 +288,10 @@ class Batcher:
         self._waiting -= 1
         return Taken(inlet=inlet, frame=inlet.waiting.popleft())
 
-    def _drop_stale(self, inlet: Inlet, now: float) -> None:
+    def _drop_stale(self, inlet: Inlet, now: float, most_s: float) -> None:
         while inlet.waiting and inlet.waiting[0].received_s is not None:
             age = now - inlet.waiting[0].received_s
-            if age <= (_BURST_S if len(inlet.waiting) > 1 else inlet.max_latency_s):
+            if age <= (most_s if len(inlet.waiting) > 1 else inlet.max_latency_s):
                 return
             self._drop_oldest(inlet)
 
