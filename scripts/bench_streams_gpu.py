@@ -31,6 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from simulated_camera import Camera  # noqa: E402
 
 from yolotrt import Detector, assets  # noqa: E402
+from yolotrt.cli.short_pauses import short_pauses  # noqa: E402
 from yolotrt.errors import YolotrtError  # noqa: E402
 from yolotrt.pipeline import Pipeline, Stream  # noqa: E402
 from yolotrt.sinks import Sink  # noqa: E402
@@ -227,7 +228,8 @@ def cameras(
 
     def run() -> None:
         try:
-            pipeline.run()
+            with short_pauses():  # as `yolotrt detect` runs it
+                pipeline.run()
         except BaseException as e:  # noqa: BLE001 - told below
             failure.append(e)
 

@@ -149,6 +149,7 @@ def _choose_decoders(detector: Detector, options: DetectConfig, sources: list[So
 def _run(detector: Detector, streams: list[Stream], made: Outputs, options: DetectConfig, model: str) -> RunStatistics:
     from yolotrt.cli import interrupts
     from yolotrt.cli.detect_report import counts_of, display, print_summary
+    from yolotrt.cli.short_pauses import short_pauses
     from yolotrt.pipeline import Pipeline
 
     interrupt: KeyboardInterrupt | None = None
@@ -168,7 +169,8 @@ def _run(detector: Detector, streams: list[Stream], made: Outputs, options: Dete
             click.echo(f"Streams: {address}", err=True)
         try:
             pipeline.get_ready()
-            with interrupts.handed_to(pipeline.interrupt):
+            is_live = any(stream.source.info.live for stream in streams)
+            with interrupts.handed_to(pipeline.interrupt), short_pauses() if is_live else contextlib.nullcontext():
                 pipeline.run()
         except KeyboardInterrupt as e:
             interrupt = e  # the summary of what was done comes first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import mmap
 import os
 import pickle
@@ -72,6 +73,7 @@ def main(control: int) -> None:
         nvdec: Nvdec | str = _nvdec(set_up.device, len(lines))
     except (NvdecError, YolotrtError) as e:
         nvdec = str(e)
+    gc.freeze()  # none of it becomes garbage, and a look at it takes as long as several pictures
     for line in lines:
         threading.Thread(target=line.work, args=(nvdec,), name="yolotrt-reader", daemon=True).start()
     threading.Event().wait()  # the thread that listens ends the process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import sys
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _FILES = 2  # that a process reads: a session of NVDEC takes a fifth to a third of Python's lock
-_CAMERAS = 16
+_CAMERAS = 34
+_BESIDE = 16  # cameras that a process reads which also runs the model
 _MOST = 6  # processes by themselves: each has a CUDA context, and the GPU turns from one to the next
 
 
@@ -30,8 +32,9 @@ def processes_for(files: int, cameras: int, cores: int) -> int:
     Each costs a second at the start and memory, so one stream more than this process decodes at its full speed is the
     least that they pay for.
     """
-    wanted = files / _FILES + cameras / _CAMERAS
-    return min(-int(-wanted // 1), max(cores // 2, 1), _MOST) if wanted > 1 else 0
+    if files / _FILES + cameras / _BESIDE <= 1:
+        return 0
+    return min(math.ceil(files / _FILES + cameras / _CAMERAS), max(cores // 2, 1), _MOST)
 
 
 class Spread:
