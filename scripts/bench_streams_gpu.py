@@ -34,6 +34,7 @@ from yolotrt import Detector, assets  # noqa: E402
 from yolotrt.cli.short_pauses import short_pauses  # noqa: E402
 from yolotrt.errors import YolotrtError  # noqa: E402
 from yolotrt.pipeline import Pipeline, Stream  # noqa: E402
+from yolotrt.pipeline.stream_state import StreamStatus  # noqa: E402
 from yolotrt.sinks import Sink  # noqa: E402
 from yolotrt.sources import VideoSource  # noqa: E402
 from yolotrt.sources.decoders import Decoders  # noqa: E402
@@ -242,7 +243,8 @@ def cameras(
     time.sleep(warm_up_s)
     before = pipeline.status()
     ages.since = time.monotonic()
-    memory = watch_memory(seconds, thread.is_alive)
+    drops = Drops(pipeline.status)
+    memory = watch_memory(seconds, thread.is_alive, drops.look)
     after = pipeline.status()
     pipeline.stop()
     thread.join()
@@ -257,13 +259,33 @@ def cameras(
         "age_ms": {f"p{q}": ages.percentile_ms(q) for q in (50, 95, 99)},
         "decoders": sorted({name for status in after for name in status.decoders}),
         "memory": memory,
+        "drops_at_s": drops.at_s,
     }
 
 
 COUNTS = ("read", "processed", "dropped", "failed", "corrupt")
 
 
-def watch_memory(seconds: float, goes_on: Callable[[], bool]) -> dict[str, Any]:
+class Drops:
+    """In which seconds pictures were dropped, and how many: in a few, or all the time."""
+
+    def __init__(self, status: Callable[[], Sequence[StreamStatus]]) -> None:
+        self._status = status
+        self._begin, self._before = time.monotonic(), self._dropped()
+        self.at_s: dict[str, int] = {}
+
+    def _dropped(self) -> int:
+        return sum(each.dropped for each in self._status())
+
+    def look(self) -> None:
+        """To be called each second."""
+        now = self._dropped()
+        if now > self._before:
+            self.at_s[f"{time.monotonic() - self._begin:.0f}"] = now - self._before
+        self._before = now
+
+
+def watch_memory(seconds: float, goes_on: Callable[[], bool], each_s: Callable[[], None]) -> dict[str, Any]:
     """Host memory (and the GPU's, where it can be asked) at the start and the end, and MB per minute between."""
     times, host, gpu = [], [], []
     end = time.monotonic() + seconds
@@ -272,6 +294,7 @@ def watch_memory(seconds: float, goes_on: Callable[[], bool]) -> dict[str, Any]:
         host.append(host_memory())
         gpu.append(gpu_memory())
         time.sleep(min(1.0, max(end - now, 0.0)))
+        each_s()
     found: dict[str, Any] = {}
     for name, values in (("host", host), ("gpu", gpu)):
         if len(times) > 1 and all(value is not None for value in values):
@@ -375,7 +398,8 @@ def page(record: dict[str, Any]) -> str:
             "",
             (
                 f"{found['cameras']} simulated cameras of {FPS} pictures/s for {found['seconds']:g} s: processed"
-                f" {found['processed']:,}, dropped {found['dropped']:,}, failed {found['failed']:,}."
+                f" {found['processed']:,}, dropped {found['dropped']:,}, failed {found['failed']:,}; drops in"
+                f" {len(found['drops_at_s'])} of the seconds."
             ),
             (
                 f"From the packet to its boxes: median {age['p50']} ms, 95th percentile {age['p95']} ms,"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -59,10 +60,13 @@ class Camera(LiveSource):
         """The packets, each when it is due, which is when a network would have brought it, whenever this thread wakes.
 
         The file's end is no end of the stream: a camera has none, and its decoder stays. Whoever is too far behind
-        loses what a network would lose.
+        loses what a network would lose. No camera takes its pictures when another one does, whatever has held all of
+        them up.
         """
         assert stream.duration is not None
         assert stream.average_rate is not None
+        period = float(1 / stream.average_rate)
+        phase = random.Random(self.info.name).uniform(0, period)  # noqa: S311 - of this camera, in every run
         begin: float | None = None
         for turn in itertools.count():
             for packet in container.demux(stream):
@@ -75,14 +79,15 @@ class Camera(LiveSource):
                 if self._stopped.is_set():
                     return
                 behind = time.monotonic() - due
-                if behind > self.max_latency_s:
+                is_lost = behind > self.max_latency_s
+                if is_lost:
                     due += behind
                     for _ in range(round(behind * stream.average_rate)):
                         self.watcher.late()
-                    begin = due - at
                 yield due, packet
-                if begin is None:
-                    begin = time.monotonic() - at  # its decoder is made with its first picture, which takes a while
+                if begin is None or is_lost:  # the decoder is made with the first picture, which takes a while
+                    begin = time.monotonic() - at
+                    begin += (phase - begin) % period
             container.seek(0)
 
 
