@@ -173,12 +173,18 @@ def test_classes(value: object, expected: tuple[object, ...]) -> None:
         ("- conf", "not a mapping, got list"),
         ("conf: [", "not valid YAML"),
         ("conf: '\x01'", "not valid YAML"),
+        ("model: 2024-13-45", "not valid YAML \\(it holds a date that no calendar has"),
+        ("metrics: true", "expected text"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         load(_yaml(tmp_path, text), {})
     assert "\n" not in str(caught.value)
+
+
+def test_a_port_is_a_number(tmp_path: Path) -> None:
+    assert load(_yaml(tmp_path, "metrics: 9100"), {}).metrics == "9100"
 
 
 def test_empty_missing_and_no_text(tmp_path: Path) -> None:

@@ -220,6 +220,43 @@ def test_results_on_standard_output(run: CommandLine, work: Path) -> None:
     assert "Written: /dev/stdout" in summary
 
 
+def test_lines_on_standard_output_by_its_name(run: CommandLine, work: Path) -> None:
+    outcome = _detect(run, "red.png", "--jsonl", "/dev/stdout")
+    (line,) = outcome.out.splitlines()
+    assert json.loads(line)["source"] == "red.png"
+    assert "inference" in outcome.err, "the summary"
+
+
+def test_lines_of_one_stream_on_standard_output(run: CommandLine, work: Path) -> None:
+    (work / "s.yaml").write_text("streams: [{url: red.png, jsonl: '-'}]\n")
+    (line,) = _detect(run, "--config", "s.yaml").out.splitlines()
+    assert json.loads(line)["source"] == "red.png"
+    outcome = run("detect", *MODEL, "--config", "s.yaml", "--json")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "both claim standard output" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["red.png", "--jsonl", "old.jsonl", "--metrics", "192.0.2.1:9100"], 1),
+        (["--config", "classes.yaml"], 2),
+        (["bad.png", "--coco", "old.json"], 1),
+    ],
+)
+def test_a_run_that_finds_nothing_leaves_older_results(
+    run: CommandLine, work: Path, arguments: list[str], code: int
+) -> None:
+    pytest.importorskip("prometheus_client")
+    (work / "bad.png").write_bytes(b"no picture")
+    (work / "classes.yaml").write_text("streams: [{url: red.png, jsonl: old.jsonl, classes: [personn]}]\n")
+    for name in ("old.jsonl", "old.json", "old.images.json"):
+        (work / name).write_text("{}\n")
+    assert run("detect", *MODEL, *arguments).code == code
+    for name in ("old.jsonl", "old.json", "old.images.json"):
+        assert (work / name).read_text() == "{}\n", name
+
+
 # A call, the file that would be lost, and what that file is to the run.
 _OWN_INPUTS = [
     (["--model", "tiny.onnx", "--jsonl", "./tiny.onnx"], "tiny.onnx", "the model"),

@@ -53,6 +53,25 @@ def test_files_keep_theirs() -> None:
         assert names == [("video.mp4", "video.mp4"), ("video.mp4-2", "video.mp4"), ("gate", "video.mp4")]
 
 
+@pytest.mark.usefixtures("work")
+def test_files_of_cameras_of_one_make_are_told_apart() -> None:
+    lines = (
+        "[rtsp://127.0.0.1:9/Streaming/101, rtsp://127.0.0.2:9/Streaming/101, rtsp://127.0.0.3:9/,"
+        " rtsp://127.0.0.4:9/yard, {url: rtsp://127.0.0.5:9/101, name: gate}, video.mp4]"
+    )
+    Path("streams.yaml").write_text(f"streams: {lines}\n")
+    with contextlib.ExitStack() as stack:
+        opened = detect_streams.open_all((), detect_config.load(Path("streams.yaml"), {}), stack)
+        assert detect_streams.file_names(opened) == [
+            "127.0.0.1:9/Streaming/101",
+            "127.0.0.2:9/Streaming/101",
+            "127.0.0.3:9",
+            None,
+            "gate",
+            None,
+        ]
+
+
 def test_lines_and_pictures_of_one_file(
     work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,6 +155,18 @@ def test_this_machine_alone_unless_told() -> None:
             parse_address(wrong, option="metrics")
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_a_host_that_cannot_be(host: str) -> None:
+    with pytest.raises(SinkError, match=f"cannot serve metrics at {host}:9"):
+        MetricsServer((host, 9), list)
+
+
+def test_a_name_that_is_no_unicode() -> None:
+    stream = StreamRecord("caf\udce9.mp4")
+    with MetricsServer(("127.0.0.1", 0), lambda: [stream.snapshot()], counts=lambda: {"caf\udce9.mp4": Counts()}) as s:
+        assert _value(_scrape(s.url), "yolotrt_frames_read_total", stream="caf\\udce9.mp4") == 0
+
+
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

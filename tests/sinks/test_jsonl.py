@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from yolotrt.counting import CountOptions, CountStep
 from yolotrt.errors import SinkError, UsageError
 from yolotrt.sinks import JsonLinesSink
 from yolotrt.sinks.limits import Limit
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_one_line_per_frame(tmp_path: Path) -> None:
@@ -63,6 +66,35 @@ def test_full_disk() -> None:
     with pytest.raises(SinkError, match=r"cannot write /dev/full: the disk is full"):
         sink.write(frame_result(picture()))
     sink.abort()
+
+
+def _fill_up(target: Path, *, room: int, append: bool = False) -> None:
+    """Write a line to a disk that takes so many bytes in all."""
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.support.media import picture\n"
+        "from tests.support.results import frame_result\n"
+        "from yolotrt.errors import SinkError\n"
+        "from yolotrt.sinks import JsonLinesSink\n"
+        "sink = JsonLinesSink(Path(sys.argv[1]), append=sys.argv[3] == 'True')\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "try:\n    sink.write(frame_result(picture()))\nexcept SinkError:\n    sys.exit(3)\n"
+    )
+    arguments = [sys.executable, "-c", code, str(target), str(room), str(append)]
+    assert subprocess.run(arguments, cwd=ROOT, check=False).returncode == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of the size of files")
+def test_a_first_line_that_is_torn_is_taken_back(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    target.write_bytes(b'{"source": "older"}\n' * 20)
+    _fill_up(target, room=30)
+    assert target.read_bytes() == b""
+    target.write_bytes(b'{"a": 1}\n{"b')
+    _fill_up(target, room=20, append=True)
+    assert target.read_bytes() == b'{"a": 1}\n'
 
 
 def test_folder_in_the_way(tmp_path: Path) -> None:

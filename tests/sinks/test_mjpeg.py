@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 import threading
 import time
 import urllib.error
@@ -139,3 +140,18 @@ def test_a_client_of_a_stream_that_is_silent_gets_its_picture_again(sink: MjpegS
     while said.count(b"--frame") < 3:
         said += answer.read(1)
     client.close()
+
+
+def test_a_client_that_asks_for_nothing(sink: MjpegSink, capfd: pytest.CaptureFixture[str]) -> None:
+    port = int(sink.url.rsplit(":", 1)[1].strip("/"))
+    before = threading.active_count()
+    for _ in range(5):
+        client = socket.create_connection(("127.0.0.1", port))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()  # by a reset
+    sink.write(frame_result(picture(), "a"))
+    assert b"/a" in _get(sink.url)
+    until = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert "Traceback" not in capfd.readouterr().err

@@ -123,3 +123,26 @@ def test_variable_times_with_b_frames_and_rotation(tmp_path: Path) -> None:
     with av.open(str(copy)) as container:
         stream = container.streams.video[0]
         assert (stream.height, stream.width) == (128, 96)  # upright, without a display matrix
+
+
+def test_sound_that_ffmpeg_does_not_know_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As the spatial sound of newer phones."""
+    path = write_with_sound(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"apac").replace(b"esds", b"dapa"))
+    copy = _copy(path, tmp_path / "out")
+    assert len(_exact_times(copy)) == 45
+    assert "sound track 1 cannot be kept (FFmpeg does not know its codec)" in caplog.text
+
+
+def test_a_title_that_is_no_unicode(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Caf#"
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+        for pixels in moving_box(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")))
+        container.mux(stream.encode(None))
+    assert b"Caf#" in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(b"Caf#", b"Caf\xe9"))
+    assert len(_exact_times(_copy(path, tmp_path / "out"))) == 5

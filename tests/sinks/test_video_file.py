@@ -207,3 +207,15 @@ def test_a_finished_video_leaves_no_encoder_behind(tmp_path: Path) -> None:
         assert encoders() > before
         video.close()
     assert encoders() == before
+
+
+def test_a_live_video_can_be_entered_every_two_seconds(tmp_path: Path) -> None:
+    """However few pictures a camera has."""
+    video = VideoFile(tmp_path / "a.mp4", (96, 128), fps=Fraction(30), live=True)
+    for second in range(9):
+        video.write(picture((96, 128)), float(second))
+    video.close()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        starts = [float(p.pts * p.time_base) for p in container.demux(stream) if p.pts is not None and p.is_keyframe]
+    assert starts == pytest.approx([0, 2, 4, 6, 8])

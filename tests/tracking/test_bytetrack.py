@@ -140,3 +140,21 @@ def test_it_needs_no_torch() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("step_s", [0.04, 1.001, 7.0])
+def test_frames_far_apart_are_tracked(step_s: float) -> None:
+    """As --fps 1 and --stride give them."""
+    tracker = make_tracker(TrackOptions(), fps=29.97)
+    for number in range(6):
+        tracked = tracker.update(_boxes((10, 10, 0.9)), number * step_s)
+    assert _numbers(tracked) == [1]
+    tracker.update(_boxes(), 6 * step_s)
+    assert _numbers(tracker.update(_boxes((10, 10, 0.9)), 7 * step_s)) == [1], "one frame without it"
+
+
+def test_an_outage_ends_tracks() -> None:
+    tracker = make_tracker(TrackOptions(), fps=25)
+    for number in range(10):
+        tracker.update(_boxes((10, 10, 0.9)), number / 25)
+    assert _numbers(tracker.update(_boxes((10, 10, 0.9)), 60.0)) == [-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from yolotrt.cli.detect_config import DetectConfig
     from yolotrt.detector import Detector
     from yolotrt.pipeline import Pipeline, RunStatistics, Stream
-    from yolotrt.sinks import Outputs
+    from yolotrt.pipeline.stream_state import StreamStatus
+    from yolotrt.sinks import Outputs, Sink
     from yolotrt.sources import Source
     from yolotrt.sources.decoders import DecoderChoice, Decoders
 
@@ -148,13 +150,16 @@ def _choose_decoders(detector: Detector, options: DetectConfig, sources: list[So
 
 def _run(detector: Detector, streams: list[Stream], made: Outputs, options: DetectConfig, model: str) -> RunStatistics:
     from yolotrt.cli import interrupts
-    from yolotrt.cli.detect_report import counts_of, display, print_summary
+    from yolotrt.cli.detect_report import display
     from yolotrt.cli.short_pauses import short_pauses
     from yolotrt.pipeline import Pipeline
 
     interrupt: KeyboardInterrupt | None = None
-    shared = made.shared(lambda: pipeline.stop())  # noqa: PLW0108 (there is none yet)
     with contextlib.ExitStack() as stack, display(streams) as shown:
+        running: list[Pipeline] = []
+        # First of all, since a port may be taken, and outputs empty older files.
+        _serve_metrics(options, lambda: [status for each in running for status in each.status()], streams, stack)
+        shared = made.shared(lambda: pipeline.stop())  # noqa: PLW0108 (there is none yet)
         pipeline = Pipeline(
             detector,
             streams,
@@ -164,7 +169,7 @@ def _run(detector: Detector, streams: list[Stream], made: Outputs, options: Dete
             on_state=shown.on_state,
         )
         shown.follow(pipeline.status)
-        _serve_metrics(options, pipeline, streams, stack)
+        running.append(pipeline)
         for address in made.addresses:
             click.echo(f"Streams: {address}", err=True)
         try:
@@ -174,6 +179,18 @@ def _run(detector: Detector, streams: list[Stream], made: Outputs, options: Dete
                 pipeline.run()
         except KeyboardInterrupt as e:
             interrupt = e  # the summary of what was done comes first
+    _tell(pipeline, streams, shared, options, model, detector)
+    if interrupt is not None:
+        raise interrupt
+    return pipeline.statistics
+
+
+def _tell(
+    pipeline: Pipeline, streams: list[Stream], shared: list[Sink], options: DetectConfig, model: str, detector: Detector
+) -> None:
+    """Print what a run has done."""
+    from yolotrt.cli.detect_report import counts_of, print_summary
+
     outputs = [path for sinks in (*(s.sinks for s in streams), shared) for sink in sinks for path in sink.outputs]
     statuses = pipeline.status()
     if options.json:
@@ -195,15 +212,15 @@ def _run(detector: Detector, streams: list[Stream], made: Outputs, options: Dete
             several,
             counts_of(streams),
             decoders=[name for status in statuses for name in status.decoders],
-            to_stderr=options.jsonl == "-",
+            to_stderr=options.lines_to_stdout,
         )
-    if interrupt is not None:
-        raise interrupt
-    return pipeline.statistics
 
 
 def _serve_metrics(
-    options: DetectConfig, pipeline: Pipeline, streams: list[Stream], stack: contextlib.ExitStack
+    options: DetectConfig,
+    status: Callable[[], Sequence[StreamStatus]],
+    streams: list[Stream],
+    stack: contextlib.ExitStack,
 ) -> None:
     """Serve metrics until `stack` ends, if they are asked for."""
     if options.metrics is None:
@@ -212,5 +229,5 @@ def _serve_metrics(
     from yolotrt.metrics import MetricsServer, parse_address
 
     address = parse_address(options.metrics, option="metrics")
-    server = stack.enter_context(MetricsServer(address, pipeline.status, counts=lambda: counts_of(streams)))
+    server = stack.enter_context(MetricsServer(address, status, counts=lambda: counts_of(streams)))
     click.echo(f"Metrics: {server.url}", err=True)

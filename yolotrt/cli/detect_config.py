@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from yolotrt.cli.config_file import read_config
 from yolotrt.counting.options import CountOptions
 from yolotrt.errors import ConfigError, UsageError
+from yolotrt.files import STANDARD_OUTPUT
 from yolotrt.options import DetectOptions, check_keys
 from yolotrt.pipeline.stream import Region, StreamOptions
 from yolotrt.sinks import JsonLinesOptions, OutputOptions
@@ -127,7 +128,7 @@ class DetectConfig:
     def __post_init__(self) -> None:
         check_choice(self.decoder)
         check_processes(self.decode_processes)
-        if self.json and self.jsonl == "-":
+        if self.json and self.lines_to_stdout:
             raise UsageError(
                 "--json and --jsonl - both claim standard output", remedy="Give --jsonl a file, or leave one out."
             )
@@ -148,6 +149,11 @@ class DetectConfig:
             raise UsageError("--append and --jsonl-rotate are about the file of --jsonl, which is not given")
         if self.split and not any(place.save for place in places):
             raise UsageError("--split is about the videos of --save, which is not given")
+
+    @property
+    def lines_to_stdout(self) -> bool:
+        """Whether standard output is for the lines of any stream."""
+        return self.jsonl == "-" or any(stream.jsonl == "-" for stream in self.streams)
 
     @property
     def thresholds(self) -> DetectOptions:
@@ -213,7 +219,7 @@ def _from_yaml(path: Path) -> dict[str, Any]:
     streams = data.pop("streams", None) or []
     if not isinstance(streams, list):
         raise ConfigError(f"{path}: key 'streams' has a value of the wrong type", expected="a list of streams")
-    values: dict[str, Any] = _expanded(_checked(DetectConfig, data, str(path)), str(path))
+    values: dict[str, Any] = _expanded(_checked(DetectConfig, _port_as_text(data), str(path)), str(path))
     return values | ({"streams": tuple(_stream(s, f"{path}: stream {n}") for n, s in enumerate(streams, 1))})
 
 
@@ -236,6 +242,12 @@ def _expanded(value: Any, where: str) -> Any:
     return value
 
 
+def _port_as_text(data: dict[str, Any]) -> dict[str, Any]:
+    port = data.get("metrics")
+    is_number = isinstance(port, int) and not isinstance(port, bool)
+    return data | {"metrics": str(port)} if is_number else data
+
+
 def _checked(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The given keys and values, which are those of a dataclass; nulls are left out."""
     check_keys(kind, data, where=where)
@@ -247,6 +259,8 @@ def _checked(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _converted(values: dict[str, Any], where: str) -> dict[str, Any]:
     if "classes" in values:
         values["classes"] = _classes(values["classes"])
+    if values.get("jsonl") in _STANDARD_OUTPUT:  # by its name, it may be a file to empty, or lead to standard error
+        values["jsonl"] = "-"
     for key in ("save", "crops", "coco", "coco_like"):
         if key in values:
             values[key] = Path(values[key])
@@ -271,6 +285,7 @@ _ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
+_STANDARD_OUTPUT = (str(STANDARD_OUTPUT), "/dev/fd/1", "/proc/self/fd/1")
 _NAMES_OF_FILES = ("model", "save", "jsonl", "coco", "coco_like", "crops")  # an empty one would be the current folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,24 +51,42 @@ def open_all(named: tuple[str, ...], options: DetectConfig, stack: contextlib.Ex
 
 def make_streams(opened: list[Opened], detector: Detector, options: DetectConfig, outputs: Outputs) -> list[Stream]:
     """Streams with their own steps and sinks. Raises UsageError for a class that the model does not have."""
+    # What may fail comes before the sinks, which empty older files.
+    frames = [options.frames_of(found.config, detector) for found in opened]
+    steps = [_steps(found, options) for found in opened]
+    names = file_names(opened)
     return [
         Stream(
             found.source,
-            _own_sinks(found, outputs),
+            _own_sinks(found, names[place], outputs),
             name=found.name,
-            options=options.frames_of(found.config, detector),
-            steps=_steps(found, options),
+            options=frames[place],
+            steps=steps[place],
         )
-        for found in opened
+        for place, found in enumerate(opened)
     ]
 
 
-def _own_sinks(found: Opened, outputs: Outputs) -> list[Sink]:
+def _own_sinks(found: Opened, name: str | None, outputs: Outputs) -> list[Sink]:
     config = found.config
     if config is None:
-        return outputs.of_stream(found.source)
-    name = found.name if config.name is not None else None
+        return outputs.of_stream(found.source, name)
     return outputs.of_stream(found.source, name, save=config.save, crops=config.crops, jsonl=config.jsonl)
+
+
+def file_names(opened: list[Opened]) -> list[str | None]:
+    """What the files of each stream begin with: its own name, or its whole address where the last part of that is not
+    enough, since many cameras of one make have the same. None leaves it to the sinks.
+    """
+    parts = [found.name.rpartition("/")[2] for found in opened]
+    count = Counter(part for part, found in zip(parts, opened, strict=True) if found.source.info.live)
+    names: list[str | None] = []
+    for part, found in zip(parts, opened, strict=True):
+        is_named = found.config is not None and found.config.name is not None
+        is_vague = found.source.info.live and (count[part] > 1 or not part)
+        whole = found.name.partition("://")[2].strip("/") or found.name
+        names.append(found.name if is_named else whole if is_vague else None)
+    return names
 
 
 def _steps(found: Opened, options: DetectConfig) -> list[Step]:

@@ -79,6 +79,8 @@ def _precision(name: str, value: Any) -> str:
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, Mapping):  # as data sets write them: {0: person, 1: car}
+        if not all(isinstance(key, int) for key in value):
+            raise UsageError(f"option {name} has class ids that are no whole numbers", got=repr(list(value)))
         value = [value[key] for key in sorted(value)]
     if isinstance(value, list | tuple):
         names = [str(v).strip() for v in value]

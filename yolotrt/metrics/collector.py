@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -51,11 +52,16 @@ class RunCollector(Collector):
         build = GaugeMetricFamily("yolotrt_build_info", "The version that runs; always 1.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
-        yield from _of_streams(self._streams())
+        yield from _of_streams([replace(status, name=_label(status.name)) for status in self._streams()])
         if self._counts is not None:
-            yield from _of_counts(self._counts())
+            yield from _of_counts({_label(name): counts for name, counts in self._counts().items()})
         if self._gpus is not None:
             yield from _of_gpus(self._gpus)
+
+
+def _label(name: str) -> str:
+    """A name as UTF-8 can have it: those of files may be no valid Unicode."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _of_streams(streams: Sequence[StreamStatus]) -> Iterator[Metric]:

@@ -62,10 +62,11 @@ class MetricsServer:
         host, port = address
         try:
             self._server, self._thread = start_http_server(port, host, registry)
-        except OSError as e:
+        except (OSError, UnicodeError) as e:  # UnicodeError: no host can have that name
             self._gpus.close()
+            why = getattr(e, "strerror", None) or e
             raise SinkError(
-                f"cannot serve metrics at {host}:{port}: {e.strerror or e}", remedy="Choose another port or host."
+                f"cannot serve metrics at {host}:{port}: {why}", remedy="Choose another port or host."
             ) from e
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_port}/metrics"

@@ -87,6 +87,9 @@ class CocoSink(Sink):
     def close(self) -> None:
         if self._ended:
             return
+        if not self._names:  # nothing was detected in: an older file is worth more
+            self._discard()
+            return
         self._ended = True
         tail = json.dumps({"annotations": [], "categories": self._ids.categories(self._names)}, ensure_ascii=False)
         try:
@@ -96,11 +99,6 @@ class CocoSink(Sink):
         except BaseException:
             self._discard()
             raise
-
-    def abort(self) -> None:
-        if not self._names:  # nothing was detected in: an older file is worth more
-            self._discard()
-        super().abort()
 
     def _discard(self) -> None:
         self._ended = True

@@ -35,7 +35,23 @@ _AT_ONCE = {
     "h264_nvenc": {"tune": "ull", "zerolatency": "1", "delay": "0"},
     "libx264": {"tune": "zerolatency", "rc-lookahead": "0"},
 }
+_START_S = 2
 _NAMES = {"nvenc": ("h264_nvenc",), "x264": ("libx264",), "auto": ("h264_nvenc", "libx264")}
+
+
+class Starts:
+    """Asks for a picture to start from every two seconds of a live video, however few pictures these have."""
+
+    def __init__(self) -> None:
+        self._last_s = float("-inf")
+
+    def mark(self, frame: av.VideoFrame, seconds: float) -> None:
+        """To be called with each frame, and its time."""
+        if seconds - self._last_s >= _START_S:
+            from av.video.frame import PictureType
+
+            frame.pict_type = PictureType.I
+            self._last_s = seconds
 
 
 def check_encoder(encoder: str) -> None:
@@ -59,7 +75,7 @@ def open_stream(
     Args:
         new_container: makes an empty one; called once per encoder that is tried.
         size: (height, width) in pixels, both even.
-        live: no reordered frames, and a picture to start from every two seconds.
+        live: no reordered frames, and a picture to start from every two seconds at this rate; see `Starts`.
         at_once: each frame comes out as soon as it is in, at the cost of some quality.
 
     Raises:
@@ -71,7 +87,7 @@ def open_stream(
     for name in _NAMES[encoder]:
         options = _OPTIONS[name] | (_AT_ONCE[name] if at_once else {})
         if live:
-            options |= {"bf": "0", "g": str(max(round(2 * fps), 1))}
+            options |= {"bf": "0", "g": str(max(round(_START_S * fps), 1)), "forced-idr": "1"}
         container = new_container()
         try:
             stream = _stream(container, name, options, size, fps, time_base)

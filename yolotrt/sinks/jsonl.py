@@ -168,7 +168,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def _append(file: IO[bytes], target: Path, data: bytes) -> None:
-    start = file.tell() if file.seekable() else None
+    start = os.fstat(file.fileno()).st_size if file.seekable() else None  # and not tell(), which may be behind the end
     with files.writing(target):
         try:
             rest = memoryview(data)

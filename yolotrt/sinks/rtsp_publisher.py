@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _TICK = Fraction(1, 90_000)
-_FPS = Fraction(25)  # for the encoder's key frames; pictures are sent when they come
+_FPS = Fraction(25)  # a guess, for the encoder; pictures are sent when they come
 RESIZED = 3
 """Exit code: the size of the pictures has changed, which takes another publication."""
 
@@ -53,12 +53,14 @@ class _Publication:
         self.size = h264.even((pixels.shape[0], pixels.shape[1]))
         self._container, self._stream = _opened(url, encoder, self.size)
         self._started, self._last = time.monotonic(), -1
+        self._starts = h264.Starts()
 
     def write(self, pixels: ImageU8) -> None:
         first = self._last < 0
         self._last = max(round((time.monotonic() - self._started) / _TICK), self._last + 1)
         frame = h264.frame_of(pixels)
         frame.pts, frame.time_base = self._last, _TICK
+        self._starts.mark(frame, float(self._last * _TICK))
         _set_alarm(_PATIENCE_S)
         self._container.mux(self._stream.encode(frame))
         _set_alarm(0)

@@ -9,6 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolotrt.sources.video import lenient
+
 if TYPE_CHECKING:
     import av
     from av.audio.stream import AudioStream
@@ -104,6 +106,8 @@ class _Track:
         self._origin = origin
         self._last_dts: int | None = None
         self._next: Fraction | None = None
+        if source.codec_context is None:  # whatever PyAV's types say: a codec of a newer phone, for instance
+            raise ValueError("FFmpeg does not know its codec")
         # The codec, not the decoder, of which there are several.
         self._copied = source.codec_context.codec.canonical_name in _KEPT
         if self._copied:
@@ -165,7 +169,7 @@ def _opened(path: Path) -> tuple[InputContainer | None, float]:
     import av
 
     try:
-        container = av.open(str(path), container_options=_CONTAINER_OPTIONS)
+        container = av.open(str(path), container_options=_CONTAINER_OPTIONS, **lenient(av.__version__))
     except (av.FFmpegError, OSError):
         return None, 0.0
     if container.format.name.startswith(_FROM_ZERO) or container.start_time is None:
@@ -177,7 +181,11 @@ def _first_picture_s(path: Path) -> float:
     """The time of the first picture that can be decoded, which may be later than the first packet."""
     import av
 
-    with contextlib.suppress(av.FFmpegError), av.open(str(path), container_options=_CONTAINER_OPTIONS) as container:
+    options = lenient(av.__version__)
+    with (
+        contextlib.suppress(av.FFmpegError),
+        av.open(str(path), container_options=_CONTAINER_OPTIONS, **options) as container,
+    ):
         if container.format.name == "avi":  # it stores no times, and those that FFmpeg makes up lag behind
             return 0.0
         for frame in container.decode(video=0):

@@ -65,6 +65,7 @@ class VideoFile:
         self._height, self._width = size
         self._time_base = time_base if time_base and time_base >= _FINEST else _TIME_BASE
         self._last_tick = -1
+        self._starts = h264.Starts() if live else None
         self._frame_s = float(1 / (fps or 25))
         self._place = contextlib.ExitStack()
         self._media = SourceMedia(source) if source is not None else None
@@ -114,6 +115,8 @@ class VideoFile:
             # Times of a damaged file may stand still or run back, which no encoder takes.
             self._last_tick = max(round((timestamp_s + offset_s) / self._time_base), self._last_tick + 1)
             frame.pts, frame.time_base = self._last_tick, self._time_base
+            if self._starts is not None:
+                self._starts.mark(frame, self.seconds)
             if self._media is not None:
                 self._media.mux_until(self._container, self.seconds)
             self._container.mux(self._stream.encode(frame))

@@ -17,7 +17,7 @@ class TrackOptions:
         tracker: its name.
         start: a box of at least this confidence may begin a track; a weaker one only continues one, 0..1. The
             detector's own `conf` must be below it for weak boxes to get here.
-        keep_s: seconds for which a track waits for its object to be seen again.
+        keep_s: seconds for which a track waits for its object to be seen again; three frames where that is longer.
         min_iou: overlap of a box with the place where its track is expected, 0..1.
     """
 

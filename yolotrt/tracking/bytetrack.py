@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,8 @@ from yolotrt.tracking.base import Tracker, TrackOptions
 _TRACKERS_FPS = 30.0  # the package counts its buffer in frames of a video of this rate
 _SHORTEST_S = 1e-3  # between two frames: times that stand still or run back come from damaged files
 _ANEW_S = 1.0  # a clock that goes back by more was set anew
+_KEPT_FRAMES = 3  # for which a track waits at least, however far apart they are
+_STEPS = 8  # the shortest of so many is how far apart frames are; longer ones are outages
 
 
 class ByteTrack(Tracker):
@@ -34,8 +37,10 @@ class ByteTrack(Tracker):
             high_conf_det_threshold=options.start,
             minimum_iou_threshold=options.min_iou,
         )
+        self._keep_s = options.keep_s
         self._time_s: float | None = None
         self._shift_s = 0.0
+        self._steps: deque[float] = deque(maxlen=_STEPS)
 
     def update(self, detections: Detections, timestamp_s: float | None = None) -> Detections:
         import supervision
@@ -63,5 +68,8 @@ class ByteTrack(Tracker):
             if timestamp_s + self._shift_s < self._time_s - _ANEW_S:
                 self._shift_s = self._time_s - timestamp_s
             timestamp_s = max(timestamp_s + self._shift_s, self._time_s + _SHORTEST_S)
+            self._steps.append(timestamp_s - self._time_s)
+            # With a frame a second, as --fps and --stride may have it, no track would live to see another one.
+            self._tracker.maximum_time_without_update = max(self._keep_s, _KEPT_FRAMES * min(self._steps))
         self._time_s = timestamp_s
         return timestamp_s
