@@ -76,6 +76,8 @@ def test_the_example_of_streams(monkeypatch: pytest.MonkeyPatch) -> None:
             "stream 2: unknown key 'colour', expected one of url, name, fps",
         ),
         ("streams: [{name: gate}]", "stream 1: no url"),
+        ("streams: [{'rtsp://me:s3cret@camera': {fps: 5}}]", "stream 1: unknown key 'rtsp://camera'"),
+        ("'rtsp://me:s3cret@camera': {fps: 5}", "unknown key 'rtsp://camera'"),
         ("streams: [{url: 0, fps: fast}]", "stream 1: key 'fps' has a value of the wrong type, got 'fast'"),
         ("streams: [{url: 0, save: ''}]", "stream 1: key 'save' is empty"),
         ("streams: [{url: 0, conf: 2}]", "option conf is out of range, got 2"),

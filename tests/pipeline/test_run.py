@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ from yolotrt.detector import Detector
 from yolotrt.errors import CudaError, NonFiniteOutputError, SinkError, SourceError
 from yolotrt.options import DetectOptions
 from yolotrt.pipeline import Pipeline, Stream, StreamOptions
+from yolotrt.pipeline.reader import Reading
 from yolotrt.sinks import AnnotatedSink, JsonLinesSink, Sink
-from yolotrt.sources import ArraysSource, Source, SourceInfo, open_source
+from yolotrt.sources import ArraysSource, LiveOptions, Source, SourceInfo, open_source
+from yolotrt.sources.live import LiveSource, LostError, Shot
 from yolotrt.types import Frame, FrameResult
 
 
@@ -137,6 +140,40 @@ def test_interrupt(detector: Detector, video: Path, tmp_path: Path, at: int) -> 
     if at:
         assert at - 6 <= len(video_times(tmp_path / "video.mp4")) == len(lines) <= at + 1
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+class _Old(LiveSource):
+    """A camera whose pictures take long to get here, and which refuses what comes behind them."""
+
+    def __init__(self, *, max_latency_s: float) -> None:
+        options = LiveOptions(max_latency_s=max_latency_s, retries=0)
+        super().__init__(SourceInfo(kind="stream", name="camera", live=True), options)
+
+    def _shots(self) -> Iterator[Shot]:
+        for _ in range(3):
+            yield Shot(received_s=time.monotonic() - 1.5, camera_s=None, picture=picture)
+            time.sleep(0.1)
+        raise LostError("camera: the server refuses")
+
+
+@pytest.mark.parametrize(("most_s", "count"), [(1.0, 0), (60.0, 3)])
+def test_a_stream_uses_what_is_as_old_as_was_allowed(most_s: float, count: int) -> None:
+    with Reading.of([_Old(max_latency_s=most_s)], 1) as reading:
+        assert sum(len(taken) for taken in reading) == count
+
+
+def test_an_interrupt_tells_what_could_not_be_read(detector: Detector) -> None:
+    pipeline = Pipeline(detector, [Stream(_Old(max_latency_s=60)), Stream(_Counting(10**9))])
+    threading.Thread(target=_interrupt_at_an_error, args=(pipeline,)).start()
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run()
+    assert pipeline.statistics.problems == ["camera: the server refuses"]
+
+
+def _interrupt_at_an_error(pipeline: Pipeline) -> None:
+    while not pipeline.status()[0].last_error:
+        time.sleep(0.01)
+    pipeline.interrupt()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110

@@ -20,6 +20,10 @@ from yolotrt.sources.address import check_place, is_webcam, without_credentials
         ("http://camera/video?token=secret&size=2", "http://camera/video?token=***&size=2"),
         ("rtsp://camera/user=me&password=secret&channel=1", "rtsp://camera/user=me&password=***&channel=1"),
         ("https://host/live/index.m3u8?Signature=secret", "https://host/live/index.m3u8?Signature=***"),
+        ("http://h/x?token=abc/def==", "http://h/x?token=***"),
+        ("http://h/x?user=me&pw=secret&camera=2", "http://h/x?user=me&pw=***&camera=2"),
+        ("http://h/x?loginuse=me&loginpas=secret", "http://h/x?loginuse=me&loginpas=***"),
+        ("rtsp://h/user=me&password=sec/ret&channel=1", "rtsp://h/user=me&password=***&channel=1"),
         ("no address", "no address"),
     ],
 )

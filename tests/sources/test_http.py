@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import itertools
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import cv2
@@ -17,8 +19,12 @@ import pytest
 
 from tests.support.media import moving_box, picture, write_video
 from tests.support.rtsp import wait_until
+from tests.support.sound import write_with_sound
 from tests.support.watched import watched
+from yolotrt.pipeline.reader import Reading
 from yolotrt.sources import LiveOptions, NetworkSource
+
+_STALL_AT = 100_000  # bytes
 
 
 def _whole() -> bytes:
@@ -36,10 +42,17 @@ _MOTION_JPEG = {
 class _Handler(http.server.SimpleHTTPRequestHandler):
     """Files of a folder, and Motion JPEG: pictures without an end, 20 a second, as many cameras send them.
 
-    /locked is open to nobody.
+    /locked is open to nobody, and what is asked for below /stall/ ends in silence.
     """
 
+    asked: ClassVar[list[str]] = []
+    stalled: ClassVar[threading.Event] = threading.Event()
+
     def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.path.startswith("/stall/"):
+            self._stall(Path(self.directory) / self.path.removeprefix("/stall/"))
+            return
         if self.path == "/locked":
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="camera"')
@@ -58,6 +71,17 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
                 time.sleep(0.05)
         except OSError:
             pass
+
+    def _stall(self, path: Path) -> None:
+        """Half of a file, and then nothing."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(path.stat().st_size))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(path.read_bytes()[:_STALL_AT])
+            self.wfile.flush()
+            self.stalled.set()
+            time.sleep(30)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the base class's)
         pass
@@ -81,6 +105,71 @@ def test_a_file_is_read_once_and_whole(address: str, tmp_path: Path) -> None:
     assert [f.timestamp_s for f in frames] == pytest.approx([i / 25 for i in range(30)], abs=1e-3)
     assert {f.received_s for f in frames} == {None}
     assert not source.info.live
+
+
+def test_a_recording_keeps_its_own_time(address: str, tmp_path: Path) -> None:
+    """However fast it is read: a minute of film takes less than a second."""
+    write_video(tmp_path / "a.mp4", moving_box(60), fps=1)
+    assert [f.timestamp_s for f in NetworkSource(f"{address}/a.mp4")] == pytest.approx(range(60), abs=1e-3)
+
+
+@pytest.mark.parametrize("sound_first", [False, True])
+def test_a_recording_with_sound_is_read_to_its_end(address: str, tmp_path: Path, sound_first: bool) -> None:
+    write_with_sound(tmp_path / "a.mkv")
+    if sound_first:
+        _swap(tmp_path / "a.mkv", tmp_path / "b.mkv")
+    with watched(NetworkSource(f"{address}/{'b' if sound_first else 'a'}.mkv")) as seen:
+        wait_until(lambda: seen.ended, 10)
+    assert (len(seen.frames), seen.corrupted, seen.error) == (45, 0, None)
+
+
+def _swap(source: Path, target: Path) -> None:
+    """The same with the sound as the first stream."""
+    with av.open(str(source)) as before, av.open(str(target), "w") as after:
+        streams = {
+            s.index: after.add_stream_from_template(s) for s in (before.streams.audio[0], before.streams.video[0])
+        }
+        for packet in before.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                after.mux(packet)
+
+
+def test_the_best_of_several_qualities_is_read_alone(address: str, tmp_path: Path) -> None:
+    for name, size in (("low", (48, 64)), ("high", (96, 128))):
+        muxer = {"hls_time": "1", "hls_list_size": "0"}
+        write_video(tmp_path / f"{name}.m3u8", moving_box(75, size), muxer=muxer, encoder={"g": "25"})
+    head = "#EXT-X-STREAM-INF:BANDWIDTH=%d,RESOLUTION=%s\n%s.m3u8\n"
+    both = head % (200_000, "64x48", "low") + head % (2_000_000, "128x96", "high")
+    (tmp_path / "all.m3u8").write_text("#EXTM3U\n" + both)
+    _Handler.asked.clear()
+    frames = list(NetworkSource(f"{address}/all.m3u8"))
+    assert {f.size for f in frames} == {(96, 128)}
+    assert len(frames) == 75
+    assert "/high2.ts" in _Handler.asked
+    assert "/low2.ts" not in _Handler.asked
+
+
+def test_a_recording_that_stalls_does_not_hold_up_the_end(address: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", moving_box(3000), encoder={"preset": "ultrafast"})
+    assert (tmp_path / "a.mkv").stat().st_size > 2 * _STALL_AT
+    source = NetworkSource(f"{address}/stall/a.mkv", options=LiveOptions(read_timeout_s=60))
+    reading = Reading.of([source], 1)
+    with source, reading:
+        (taken,) = next(iter(reading))
+        assert not source.info.live
+        assert taken.frame.received_s is None
+        for _ in reading:
+            if _Handler.stalled.is_set():
+                break
+        started = time.monotonic()
+    assert time.monotonic() - started < 10
+
+
+def test_a_host_that_nobody_knows(address: str) -> None:
+    with watched(NetworkSource("http://no-such-camera.invalid/1")) as seen:
+        wait_until(lambda: seen.errors, 20)
+    assert "no host of the name no-such-camera.invalid is known" in seen.errors[0]
 
 
 def test_a_playlist_with_an_end(address: str, tmp_path: Path) -> None:
@@ -126,6 +215,8 @@ def test_motion_jpeg(address: str) -> None:
     assert source.info.live
     assert seen.frames[-1].size == (48, 64)
     assert seen.told == []
+    spent = seen.frames[20].at - seen.frames[0].at
+    assert seen.frames[20].timestamp_s == pytest.approx(spent, abs=0.1), "FFmpeg counts 25 a second, and these are 20"
     assert seen.newest is not None
     assert seen.newest.received_s is not None
 

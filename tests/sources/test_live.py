@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.media import moving_box, picture, write_video
@@ -16,6 +17,7 @@ from tests.support.watched import watched
 from yolotrt.errors import UsageError
 from yolotrt.sources import LiveOptions, SourceInfo, StreamState, WebcamSource
 from yolotrt.sources.live import LiveSource, LostError, Shot
+from yolotrt.sources.network import _Backlog
 
 
 class _Camera(LiveSource):
@@ -51,6 +53,42 @@ def test_clocks_that_cannot_be_right_are_not_used(times: list[float | None]) -> 
     stamps = [next(camera).timestamp_s for _ in range(3)]
     assert stamps == sorted(stamps)
     assert stamps[-1] < 4
+
+
+def test_a_clock_that_was_ahead_goes_on_until_it_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the pictures that some servers keep for whoever connects."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    kept: list[float | None] = [number / 10 for number in range(30)]
+    camera = iter(_Camera(([*kept, *(2.9 + number / 10 for number in range(1, 61))], None)))
+    stamps = []
+    for number in range(90):
+        now[0] += 0.0 if number < 30 else 0.1
+        stamps.append(next(camera).timestamp_s)
+    steps = np.diff(stamps)
+    assert steps[:19] == pytest.approx(0.1)
+    assert np.sum(steps[30:] < 0.04) <= 1, "it does not stand"
+    assert 6.0 <= stamps[-1] < 7.0, "and is right in the end, within what clocks may differ by"
+
+
+def test_a_pause_of_the_machine_is_no_backlog() -> None:
+    """What came meanwhile is decoded, not left out until the next key frame, which may be far."""
+    backlog, now = _Backlog(1.0), time.monotonic()
+    backlog.waited(0.03, now)
+    assert backlog.keeps_up(now, is_key=False)
+    for number in range(40):
+        assert backlog.keeps_up(now + 1.5 + number / 100, is_key=False), "decoding takes a third of the time"
+    backlog.waited(0.03, now + 1.95)
+    assert backlog.keeps_up(now + 2.0, is_key=False)
+
+
+def test_a_decoder_that_is_too_slow_jumps_to_a_key_frame() -> None:
+    backlog, now = _Backlog(1.0), time.monotonic()
+    assert all(backlog.keeps_up(now + number / 10, is_key=False) for number in range(10))
+    assert not any(backlog.keeps_up(now + number / 10, is_key=False) for number in range(11, 20))
+    backlog.waited(0.03, now + 2)
+    assert not backlog.keeps_up(now + 2, is_key=False)
+    assert backlog.keeps_up(now + 2.1, is_key=True)
 
 
 def test_waits_grow_with_the_outage() -> None:

@@ -176,6 +176,8 @@ def test_a_list_from_windows(media: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
+        ("list.txt", "frame2.png\n${EMPTY}\n", "entry 2 is empty"),
+        ("list.yaml", "- ''\n", "entry 1 is empty"),
         ("list.txt", "# nothing\n", "the list names no source"),
         ("list.txt", "rtsp://me:${NOT_SET_ANYWHERE}@camera/1", "the environment variable NOT_SET_ANYWHERE is not set"),
         ("list.yaml", "streams: [{url: 'rtsp://me:secret@camera'}]", "not a list of sources"),
@@ -183,7 +185,8 @@ def test_a_list_from_windows(media: Path, name: str) -> None:
         ("list.txt", "absent.png", "absent.png: no such file or folder"),
     ],
 )
-def test_bad_lists(media: Path, name: str, text: str, message: str) -> None:
+def test_bad_lists(media: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, message: str) -> None:
+    monkeypatch.setenv("EMPTY", "")
     (media / name).write_text(text)
     with pytest.raises((SourceError, UsageError), match=message) as caught:
         open_source(media / name)

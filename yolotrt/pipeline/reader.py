@@ -66,7 +66,8 @@ class StreamReader(Watcher):
 
     def join(self, timeout_s: float) -> None:
         """Wait until it has ended; one that waits for a camera or another process is left to its time-out."""
-        is_bounded = self.source.info.live or self._line is not None
+        # What comes by a network may be silent, also a recording, which is not live.
+        is_bounded = self.source.stall_s is not None or self._line is not None
         self._join(timeout_s if is_bounded else None)
 
     def join_process(self) -> None:
@@ -135,7 +136,11 @@ class Reading:
         """Read sources as they are, each under a name of its own; what befalls the live ones is logged."""
         taken: set[str] = set()
         inlets = [
-            Inlet(StreamRecord(unique(source.info.name, taken), on_change=_log), live=source.info.live)
+            Inlet(
+                StreamRecord(unique(source.info.name, taken), stall_s=source.stall_s, on_change=_log),
+                live=source.info.live,
+                max_latency_s=source.max_latency_s,
+            )
             for source in sources
         ]
         batcher = Batcher(inlets, batch)
@@ -149,6 +154,10 @@ class Reading:
     def cancel(self) -> None:
         """End the iteration, from any thread."""
         self._batcher.cancel()
+
+    def problems(self) -> list[str]:
+        """What ended streams early, a line each."""
+        return [str(reader.error) for reader in self._readers if isinstance(reader.error, SourceError)]
 
     def raise_error(self) -> None:
         """Raise what ended the only stream early; of several, only what nobody foresaw."""

@@ -154,6 +154,7 @@ class Pipeline:
             self.statistics.wall_s = time.perf_counter() - started
         if self._interrupted:
             self.statistics.interrupted = True
+            self.statistics.problems += self._reading.problems()
             raise KeyboardInterrupt
         self._raise_errors()
         return self.statistics
@@ -228,7 +229,7 @@ class Pipeline:
         if self._fatal is not None:
             raise self._fatal
         self._reading.raise_error()
-        self.statistics.problems += [str(reader.error) for reader in self._readers if reader.error is not None]
+        self.statistics.problems += self._reading.problems()
 
     def _problem(self, error: SourceError) -> None:
         self.statistics.problems.append(str(error))

@@ -14,9 +14,8 @@ _WITH_HOST = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps")
 """Those that nobody listens with: by udp://:PORT, tcp and srt, a camera may come to this machine."""
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
-_SECRET = re.compile(
-    r"((?:pass(?:word|wd|phrase)?|pwd|token|secret|(?:api|stream)?key|auth|sig(?:nature)?)=)[^&#/]*", re.I
-)
+# More names than those of secrets have these in them, and a secret may hold a /: rather too much is hidden.
+_SECRET = re.compile(r"([\w.-]*(?:pas|pw|psw|pin|token|secret|key|auth|sig|cred|jwt)[\w.-]*=)[^&#\s]*", re.I)
 _CREDENTIALS = re.compile(r"[^\s/]*:[^\s@]*@")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -66,6 +65,12 @@ def check_place(url: str, *, what: str = "the address of a stream") -> None:
         raise UsageError(
             f"{what} has an impossible port", got=port if is_number else None, expected="1 to 65535", remedy=remedy
         )
+
+
+def host_of(url: str) -> str:
+    """The host, without user and port; empty where there is none."""
+    place = _authority(url.partition("://")[2]).rpartition("@")[2]
+    return re.sub(r":\d*$", "", place).strip("[] ")
 
 
 def has_credentials(url: str) -> bool:

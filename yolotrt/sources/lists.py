@@ -38,7 +38,10 @@ def listed(name: str) -> list[str]:
     entries = _lines(text) if path.suffix.lower() == ".txt" else _yaml(text, path)
     if not entries:
         raise SourceError(f"{path}: the list names no source")
-    return [_placed(with_environment(entry, where=str(path)), path.parent) for entry in entries]
+    named = [with_environment(entry, where=str(path)).strip() for entry in entries]
+    if "" in named:
+        raise UsageError(f"{path}: entry {named.index('') + 1} is empty", expected="the name of a source")
+    return [_placed(entry, path.parent) for entry in named]
 
 
 def _lines(text: str) -> list[str]:

@@ -129,7 +129,7 @@ class LiveSource(Source):
                 for shot in self._shots():
                     outage.over()
                     self._was_live = True
-                    timestamp_s = clock.place(shot)
+                    timestamp_s = clock.place(shot) if self.info.live else clock.film(shot)
                     if self.watcher.wants(index, timestamp_s):
                         yield self._frame(shot, index, timestamp_s)
                     index += 1
@@ -175,7 +175,7 @@ class _Clock:
     def __init__(self) -> None:
         self._start: float | None = None
         self._offset: float | None = None
-        self._last = 0.0
+        self._last = self._elapsed = 0.0
 
     def place(self, shot: Shot) -> float:
         """Seconds since the first picture; they never run back."""
@@ -187,7 +187,20 @@ class _Clock:
             if self._offset is None or abs(shot.camera_s + self._offset - elapsed) > _DRIFT_S:
                 self._offset = elapsed - shot.camera_s
             seconds = shot.camera_s + self._offset
-        self._last = max(seconds, self._last)
+        if seconds < self._last:
+            # It was ahead and was set anew. It goes on, slower, until it is right: `--fps` waits for one that stands.
+            seconds = self._last + max(elapsed - self._elapsed, 0.0) / 2
+        self._elapsed = elapsed
+        self._last = seconds
+        return seconds
+
+    def film(self, shot: Shot) -> float:
+        """The same of a recording, which comes as fast as it is read: by its own times alone."""
+        if shot.camera_s is None:
+            return self.place(shot)
+        if self._offset is None:
+            self._offset = self._last - shot.camera_s
+        self._last = max(shot.camera_s + self._offset, self._last)
         return self._last
 
     def lost(self) -> None:

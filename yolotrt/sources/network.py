@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from yolotrt.errors import MissingExtraError
-from yolotrt.sources.address import check_place, has_credentials, scheme_of, without_credentials
+from yolotrt.sources.address import check_place, has_credentials, host_of, scheme_of, without_credentials
 from yolotrt.sources.base import Source, SourceInfo
 from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, DecodeRequest, PictureDecoder, decoder_of
 from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _TRANSPORTS = {"auto": ("tcp", "udp"), "tcp": ("tcp",), "udp": ("udp", "tcp")}
 _UDP_PROOF_S = 3.0  # by then a picture has come over UDP, or none will
 _BLIND = 6  # read time-outs without a picture in what arrives; key frames may be far apart
+# FFmpeg numbers the pictures of these itself, 25 a second, whatever the camera does.
+_WITHOUT_TIMES = ("mpjpeg", "mjpeg", "jpeg_pipe", "h264", "hevc")
 _UNKNOWN_PAUSE_S = 30.0  # between questions for a stream that the server does not know
 
 # A playlist from the network must not make FFmpeg open files of this machine.
@@ -82,8 +85,8 @@ class NetworkSource(LiveSource):
 
     def _over(self, transport: str, patience_s: float) -> Iterator[Shot]:
         with self._opened(transport, patience_s) as container:
-            stream = next((s for s in container.streams.video), None)
-            if stream is None or stream.codec_context is None:
+            stream = _best(container)
+            if stream is None:
                 raise LostError(f"{self.info.name}: no video in the stream that FFmpeg knows", hopeless=True)
             self._connected((stream.height, stream.width) if stream.width else None, stream.average_rate)
             yield from self._read(container, stream)
@@ -109,6 +112,7 @@ class NetworkSource(LiveSource):
         pace = _Pace() if self.info.live and container.format.name == "hls" else None
         # An HLS segment is there at once and waits for its time: that is no backlog.
         backlog = _Backlog(self.options.max_latency_s) if self.info.live and pace is None else None
+        has_times = container.format.name not in _WITHOUT_TIMES
         for packet in self._packets(container, stream, backlog):
             received, started = time.monotonic(), time.perf_counter()
             try:
@@ -125,7 +129,10 @@ class NetworkSource(LiveSource):
                     self._stopped.wait(pace.wait_s(frame.time))
                     received = time.monotonic()
                 yield Shot(
-                    received_s=received, camera_s=frame.time, decode_s=spent / len(frames), picture=frame.picture
+                    received_s=received,
+                    camera_s=frame.time if has_times else None,
+                    decode_s=spent / len(frames),
+                    picture=frame.picture,
                 )
 
     def _packets(
@@ -154,14 +161,13 @@ class NetworkSource(LiveSource):
                 return
             if backlog is not None:
                 backlog.waited(now - asked, now)
-            if packet.stream_index != stream.index:
+            if packet.stream.index != stream.index:  # and not stream_index, which is 0 for the end of any stream
                 continue
             last_packet = now
             if self.info.live and now - self._last_picture > _BLIND * limit:
                 raise LostError(f"{self.info.name}: data arrives, and no picture in it for {_BLIND * limit:g} s")
             if backlog is not None and packet.size and not backlog.keeps_up(now, is_key=packet.is_keyframe):
                 self.watcher.late()
-                self._last_picture = now
                 continue
             yield packet
             last_packet = time.monotonic()  # what the reader does with it is not the camera's silence
@@ -205,6 +211,8 @@ class NetworkSource(LiveSource):
             return LostError(f"{name}: this FFmpeg does not read {scheme_of(self._url)}://", hopeless=True)
         if took_s > 0.98 * patience_s:
             return LostError(f"{name}: no answer within {patience_s:g} s", refused=transport == "udp")
+        if failure.errno == errno.EIO and (host := host_of(self._url)) and not _is_known(host):
+            return LostError(f"{name}: no host of the name {host} is known")
         refused = failure.errno == errno.EPROTONOSUPPORT
         return LostError(f"{name}: cannot connect ({failure.strerror})", refused=refused)
 
@@ -218,6 +226,27 @@ class NetworkSource(LiveSource):
         return LostError(f"{self.info.name}: {what}", remedy=remedy, pause_s=2 * _UNKNOWN_PAUSE_S, hopeless=True)
 
 
+def _best(container: InputContainer) -> VideoStream | None:
+    """The video with the most pixels, if FFmpeg knows any; others, as HLS offers for slower lines, are not fetched."""
+    import av
+
+    videos = [s for s in container.streams.video if s.codec_context is not None]
+    best = max(videos, key=lambda s: (s.width or 0) * (s.height or 0), default=None)
+    for other in videos:
+        if other is not best:
+            with contextlib.suppress(AttributeError):  # an older PyAV fetches them, too
+                other.discard = av.stream.Discard.all
+    return best
+
+
+def _is_known(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
 class _Backlog:
     """Notices that packets wait for the decoder instead of the reverse, and says which to leave out until that is over.
 
@@ -226,7 +255,7 @@ class _Backlog:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._waited_at = time.monotonic()
+        self._waited_at = self._asked_at = time.monotonic()
         self._jumping = False
 
     def waited(self, seconds: float, now: float) -> None:
@@ -236,6 +265,10 @@ class _Backlog:
 
     def keeps_up(self, now: float, *, is_key: bool) -> bool:
         """Whether to decode this packet of the video."""
+        pause = now - self._asked_at
+        if pause > self._limit_s / 2:  # the machine stood still: what waits is soon decoded, or is too much after all
+            self._waited_at = min(self._waited_at + pause, now)
+        self._asked_at = now
         if now - self._waited_at > self._limit_s:
             self._jumping = True
         elif is_key:
