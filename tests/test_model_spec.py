@@ -197,11 +197,18 @@ def test_batch_range_order() -> None:
         BatchRange(min=2, opt=1, max=4)
 
 
+@pytest.mark.parametrize("constant_nodes", [False, True], ids=["initializers", "constant nodes"])
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
-def test_what_another_tool_quantized_says_so_whatever_its_metadata_say(tmp_path: Path, kind: Kind) -> None:
+def test_what_another_tool_quantized_says_so_whatever_its_metadata_say(
+    tmp_path: Path, kind: Kind, constant_nodes: bool
+) -> None:
     full = read_onnx_spec(tiny_yolo(tmp_path / "full.onnx"))
     assert full.precision == "fp32"
     model = onnx.load(tiny_quantized(tmp_path / "quantized.onnx", kind))
+    if constant_nodes:  # as PyTorch's exporter writes them
+        for tensor in reversed(model.graph.initializer):
+            model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+        del model.graph.initializer[:]
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(full.to_dict())})
     assert read_onnx_spec(model) == dataclasses.replace(full, precision=kind)
 

@@ -146,6 +146,9 @@ def _precision(graph: onnx.GraphProto) -> Precision:
 
     kinds = onnx.TensorProto
     types = {i.name: i.data_type for i in graph.initializer}
+    # PyTorch writes the zero points of fake-quantized models so.
+    constants = [n for n in graph.node if n.op_type == "Constant"]
+    types |= {n.output[0]: a.t.data_type for n in constants for a in n.attribute if a.name == "value"}
     pairs = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
     rounded = {types.get(n.input[2]) if len(n.input) > 2 else kinds.UINT8 for n in pairs}
     if rounded & {kinds.INT8, kinds.UINT8}:

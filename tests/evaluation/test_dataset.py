@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def test_keypoints_are_left_out(tmp_path: Path) -> None:
 
 def test_names_as_a_mapping_or_as_a_count(tmp_path: Path) -> None:
     assert open_dataset(write_set(tmp_path, "0 0.5 0.5 1 1", "{1: b, 0: a}")).names == ("a", "b")
+    assert open_dataset(write_set(tmp_path, "0 0.5 0.5 1 1", "{'1': b, '0': a}")).names == ("a", "b")
     data = write_set(tmp_path, "0 0.5 0.5 1 1")
     data.write_text("val: images\nnc: 2\n")
     assert open_dataset(data).names == ("0", "1")
@@ -109,7 +111,48 @@ def test_classes_that_are_not_the_models(tmp_path: Path) -> None:
         align(dataset, ["red", "green"])
     with pytest.raises(DatasetError, match="in another order"):
         align(dataset, ["green", "red", "blue"])
-    assert align(dataset, ["red", "green", "azure"]).notes[-1].startswith("class 2 is 'blue' in the data set")
+    with pytest.raises(DatasetError, match="in another order"):
+        align(dataset, ["green", "red", "azure"])
+    assert align(dataset, ["red", "lime", "azure"]).notes[-1] == (
+        "class 1 is 'green' in the data set and 'lime' in the model; "
+        "class 2 is 'blue' in the data set and 'azure' in the model; taken as one"
+    )
+
+
+def test_many_renamed_classes_are_not_all_listed(tmp_path: Path) -> None:
+    dataset = dataclasses.replace(open_dataset(tiny_set(tmp_path)), names=tuple(f"class{i}" for i in range(80)))
+    note = align(dataset, [str(i) for i in range(80)]).notes[-1]
+    assert note.count(" in the model") == 10
+    assert note.endswith("; ...; taken as one")
+
+
+def coco_with(folder: Path, names: dict[int, str]) -> Dataset:
+    """The COCO file of `tiny_set`, with these categories in place of red, green and blue: 10, 11 and 12."""
+    tiny_set(folder)
+    path = folder / "coco.json"
+    document = json.loads(path.read_text())
+    document["categories"] = [{"id": number, "name": name} for number, name in names.items()]
+    path.write_text(json.dumps(document))
+    return open_dataset(path, images=folder / "images" / "val")
+
+
+def test_categories_of_coco_that_are_not_used(tmp_path: Path) -> None:
+    dataset = coco_with(tmp_path, {0: "colours", 10: "red", 11: "green", 12: "blue"})
+    aligned = align(dataset, ["red", "green", "blue"])
+    assert aligned.names == ("red", "green", "blue")
+    assert [c - 1 for s in dataset.samples for c in s.boxes.class_id] == [
+        c for s in aligned.samples for c in s.boxes.class_id
+    ]
+    assert aligned.notes == ("classes without a label that the model does not know, left out: colours",)
+    with pytest.raises(DatasetError, match="other classes than the model's"):
+        align(dataset, ["red", "green", "azure"])
+
+
+def test_a_name_of_coco_written_otherwise_does_not_move_the_others(tmp_path: Path) -> None:
+    dataset = coco_with(tmp_path, {10: "red", 11: "green", 12: "Blue"})
+    assert "taken as one" in align(dataset, ["red", "green", "blue"]).notes[-1]
+    with pytest.raises(DatasetError, match=r"in another order, .* it does not know Blue\."):
+        align(dataset, ["blue", "green", "red"])
 
 
 @pytest.mark.parametrize(
@@ -139,6 +182,7 @@ def test_bad_labels(tmp_path: Path, line: str, said: str) -> None:
         ("val: [", "not valid YAML"),
         ("val: images\n", "no class names"),
         ("val: images\nnames: {0: a, 2: b}\n", "names are not numbered"),
+        ("val: images\nnames: {0: a, '0': b}\n", "names are not numbered"),
         ("val: images\nnc: 3\nnames: [a, b]\n", "nc and names disagree"),
         ("train: images\nnames: [a]\n", "no split 'val', got splits train"),
         ("val: 3\nnames: [a]\n", "no split 'val'"),
@@ -146,6 +190,11 @@ def test_bad_labels(tmp_path: Path, line: str, said: str) -> None:
         ("val: bare\nnames: [a]\n", "no pictures in split 'val'"),
         ("path: nowhere\nval: images\nnames: [a]\n", "path names a folder that is not there"),
         ("val: images\nnames: [a]\nkpt_shape: 3\n", "kpt_shape is not a pair"),
+        ("path: ~nobody-of-that-name/x\nval: images\nnames: [a]\n", "a place that cannot be reached: "),
+        (f"path: {'x' * 5000}\nval: images\nnames: [a]\n", "a place that cannot be reached: File name too long"),
+        (f"val: {'x' * 5000}\nnames: [a]\n", "a place that cannot be reached: File name too long, got 'xxx"),
+        ('val: "im\\0ages"\nnames: [a]\n', r"got 'im\x00ages'"),
+        ("val: data.yaml\nnames: [a]\n", "data.yaml: not a list of pictures, expected a text file"),
     ],
 )
 def test_bad_yaml(tmp_path: Path, text: str, said: str) -> None:
@@ -156,6 +205,25 @@ def test_bad_yaml(tmp_path: Path, text: str, said: str) -> None:
         open_dataset(data)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{" + "'a': 1, " * 1000, "a place that cannot be reached: File name too long, got \"{'a': 1, "),
+        ("no picture", "not a list of pictures, got 'no picture', expected a picture's path on each line"),
+        ("./a\0.png", r"not a list of pictures, got './a\x00.png'"),
+    ],
+)
+def test_lists_of_something_else(tmp_path: Path, line: str, said: str) -> None:
+    data = write_set(tmp_path, "")
+    (tmp_path / "list.txt").write_text(f"./images/a.png\n./images/missing.png\n{line}\n")
+    data.write_text("val: list.txt\nnames: [a]\n")
+    with pytest.raises(DatasetError) as error:
+        open_dataset(data)
+    assert f"list.txt: {'names ' * ('reached' in said)}{said}" in str(error.value)
+    assert len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def test_two_models_over_pictures(tmp_path: Path) -> None:
         assert result.passed
         assert result.images == 2
         assert len(result.problems) == 1
+        assert result.left_out == (bad,)
         assert sorted(calls) == ["bad", *["result"] * 4]
         assert [c.name for c in result.classes.values()] == ["red", "green"]
         assert result.to_dict()["matched"] == result.total.reference > 0

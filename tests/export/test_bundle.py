@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -26,12 +28,15 @@ def paths_in(folder: Path) -> BundlePaths:
     return BundlePaths(folder=folder / "m-fp32", name="m-fp32")
 
 
-def write(paths: BundlePaths, content: str, *, plan: bool = False) -> Manifest:
+def write(paths: BundlePaths, content: str, *, plan: bool = False, report: bool = False) -> Manifest:
     older = read_older(paths)
     with staging(paths) as folder:
         (folder / paths.onnx.name).write_text(content)
         if plan:
             (folder / paths.plan.name).write_text(f"plan of {content}")
+        if report:
+            (folder / paths.report.name).write_text(f"report of {content}")
+            (folder / paths.report.with_suffix(".json").name).write_text("{}")
         manifest = Manifest(
             name=paths.name,
             created=f"2026-{content}",
@@ -44,6 +49,7 @@ def write(paths: BundlePaths, content: str, *, plan: bool = False) -> Manifest:
             plan=PlanRecord(file=paths.plan.name, sha256=sha256_of(folder / paths.plan.name), flavour="f", version="1")
             if plan
             else None,
+            report=FileRecord(file=paths.report.name, sha256=sha256_of(folder / paths.report.name)) if report else None,
         )
         commit(folder, paths, manifest, older)
     return manifest
@@ -73,9 +79,9 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     paths = paths_in(tmp_path)
     paths.folder.mkdir()
     (paths.folder / "notes.txt").write_text("mine")
-    write(paths, "one", plan=True)
+    write(paths, "one", plan=True, report=True)
     write(paths, "two")
-    assert files_in(paths.folder) == ["m-fp32.json", "m-fp32.onnx", "notes.txt"], "the older plan is gone"
+    assert files_in(paths.folder) == ["m-fp32.json", "m-fp32.onnx", "notes.txt"], "the older plan and report are gone"
     assert paths.onnx.read_text() == "two"
 
 
@@ -120,6 +126,32 @@ def test_an_interrupt_while_moving_finishes_the_move(tmp_path: Path, monkeypatch
     monkeypatch.undo()
     found = Manifest.read(paths.manifest)
     assert is_intact(paths, found.onnx)
+    assert files_in(paths.folder) == ["m-fp32.json", "m-fp32.onnx"]
+
+
+def test_two_exports_move_their_files_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fcntl")
+    paths = paths_in(tmp_path)
+    move, moving, go_on = Path.replace, threading.Event(), threading.Event()
+
+    def slow(self: Path, target: Path) -> Path:
+        if self.parent == paths.ready and not moving.is_set():
+            moving.set()
+            assert go_on.wait(10)
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            first = pool.submit(write, paths, "one")
+            assert moving.wait(10)
+            second = pool.submit(write, paths, "two")
+            wait([second], timeout=0.3)
+        finally:
+            go_on.set()
+        assert first.result(10).created == "2026-one"
+        assert second.result(10) == read_older(paths)
+    assert is_intact(paths, second.result().onnx)
     assert files_in(paths.folder) == ["m-fp32.json", "m-fp32.onnx"]
 
 

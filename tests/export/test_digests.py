@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from yolotrt.cuda.device import Device
 from yolotrt.errors import CudaError
 from yolotrt.export.digests import code_digest, compute_digests
 from yolotrt.export.source import Source
-from yolotrt.options import ExportOptions
+from yolotrt.options import ExportOptions, PlanOptions, Target
 
 
 def plan_digest(flavour: str) -> str:
@@ -36,6 +37,35 @@ def test_a_plan_for_the_gpu_it_is_built_on_is_made_again_on_another(monkeypatch:
 
     monkeypatch.setattr(Device, "open", none)
     assert plan_digest("tensorrt") not in (h200[0], l4[0])
+
+
+def auto_digest(target: Target, flavour: str | None, **plan: Any) -> str:
+    source = Source(path=Path("m.onnx"), kind="onnx", sha256="0")
+    found = Flavour(can=capabilities(flavour), module_name="none", version="1.7.3") if flavour else None
+    options = ExportOptions(target=target, plan=PlanOptions(**plan))
+    return compute_digests(source, options, precision="auto", pictures=[], flavour=found).onnx
+
+
+def test_what_auto_chose_holds_only_where_it_was_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def on(name: str | None) -> None:
+        def open_gpu(index: int = 0) -> Device:
+            if name is None:
+                raise CudaError("no GPU")
+            return Device(index=0, name=name, compute_capability="9.0", memory_bytes=0)
+
+        monkeypatch.setattr(Device, "open", open_gpu)
+
+    on(None)
+    nowhere, cpu = auto_digest("tensorrt-rtx", "tensorrt_rtx"), auto_digest("onnx", None)
+    on("NVIDIA H200")
+    gpu = auto_digest("tensorrt-rtx", "tensorrt_rtx")
+    found = {
+        nowhere, cpu, gpu, auto_digest("openvino", None), auto_digest("tensorrt", "tensorrt"),
+        auto_digest("tensorrt-rtx", "tensorrt_rtx", workspace_mib=64),
+    }  # fmt: skip
+    assert len(found) == 6
+    assert auto_digest("tensorrt-rtx", "tensorrt_rtx") == gpu
+    assert auto_digest("onnx", None) == cpu, "a GPU is not what it is timed on"
 
 
 def test_the_code_of_every_module_counts(tmp_path: Path) -> None:

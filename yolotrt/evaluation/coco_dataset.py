@@ -17,12 +17,13 @@ _TOLERANCE_PIXELS = 2.0
 _KINDS = {int: "a whole number", str: "text", list: "a list"}
 
 
-def read_coco(path: Path, images: Path | None = None) -> Dataset:
+def read_coco(path: Path, images: Path | None = None, *, remedy: str | None = None) -> Dataset:
     """Read a COCO instances file; class ids are the ranks of the category ids.
 
     Args:
         path: the JSON file.
         images: folder of the pictures; None looks beside the file and in the usual folders there.
+        remedy: what to do where they are not found.
 
     Raises:
         DatasetError: as in `open_dataset`.
@@ -39,7 +40,7 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
     for annotation in content["annotations"]:
         image_id, row = _row(annotation, records, number, path)
         rows[image_id].append(row)
-    folder = _folder(path, images, [_field(i, "file_name", str, path) for i in content["images"]])
+    folder = _folder(path, images, [_field(i, "file_name", str, path) for i in content["images"]], remedy)
     samples = [
         Sample(path=_picture(folder, record["file_name"]), boxes=_as_labels(rows[image_id]), size=_size(record, path))
         for image_id, record in records.items()
@@ -102,7 +103,7 @@ def _row(
     return image_id, (number[category], x, y, x + w, y + h, w * h if area is None else float(area), crowd)
 
 
-def _folder(path: Path, images: Path | None, names: list[str]) -> Path:
+def _folder(path: Path, images: Path | None, names: list[str], remedy: str | None) -> Path:
     """The folder of the pictures: the first place that holds any of the first ones."""
     if images is not None:
         if not images.is_dir():
@@ -113,9 +114,7 @@ def _folder(path: Path, images: Path | None, names: list[str]) -> Path:
     for place in places:
         if any((place / name).is_file() for name in names[:100]):
             return place
-    raise DatasetError(
-        f"{path}: its pictures are not beside it", got=names[0], remedy="Name their folder with --images."
-    )
+    raise DatasetError(f"{path}: its pictures are not beside it", got=names[0], remedy=remedy)
 
 
 def _picture(folder: Path, name: str) -> Path:

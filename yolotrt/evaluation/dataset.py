@@ -16,14 +16,23 @@ from yolotrt.evaluation.coco_dataset import read_coco
 from yolotrt.evaluation.labels import Dataset
 from yolotrt.evaluation.yolo_dataset import read_yolo
 
+_RENAMED = 10  # classes of another name than the model's that are listed
 
-def open_dataset(data: Path, *, images: Path | None = None, split: str | None = None) -> Dataset:
+
+def open_dataset(
+    data: Path,
+    *,
+    images: Path | None = None,
+    split: str | None = None,
+    remedy: str = "Name their folder with --images.",
+) -> Dataset:
     """Read the labels of a data set.
 
     Args:
         data: Ultralytics' data.yaml, a folder with one, or a COCO instances JSON.
         images: folder of the pictures of a COCO file; beside the file by default.
         split: `train`, `val` (the default) or `test` of a data.yaml.
+        remedy: what to do where the pictures of a COCO file are not found; the caller may have no option for `images`.
 
     Raises:
         DatasetError: missing, not readable, of unknown structure, without pictures or labels, or with bad labels.
@@ -36,7 +45,7 @@ def open_dataset(data: Path, *, images: Path | None = None, split: str | None = 
     if data.suffix.lower() == ".json":
         if split is not None:
             raise UsageError("option split belongs to a data.yaml", remedy="Name the JSON file of that split.")
-        return read_coco(data, images)
+        return read_coco(data, images, remedy=remedy)
     if images is not None:
         raise UsageError("option images belongs to a COCO .json file", remedy="A data.yaml names its pictures itself.")
     return read_yolo(data, split or "val")
@@ -55,8 +64,7 @@ def align(dataset: Dataset, names: Sequence[str]) -> Dataset:
     names = tuple(names)
     if not names or names == dataset.names:
         return dataset
-    ours = set(dataset.names)
-    if dataset.by_name and ours <= set(names):
+    if dataset.by_name and _labelled(dataset) <= set(names):
         return _renumbered(dataset, names)
     if len(names) != len(dataset.names):
         raise DatasetError(
@@ -65,26 +73,43 @@ def align(dataset: Dataset, names: Sequence[str]) -> Dataset:
             expected=f"{len(names)} ({_some(names)})",
             remedy="Take the data set that the model was trained for.",
         )
-    if ours == set(names):
+    pairs = list(zip(dataset.names, names, strict=True))
+    if any(ours != theirs and ours in names for ours, theirs in pairs):
+        remedy = "Write the names in the model's order and number the labels accordingly."
+        if dataset.by_name:
+            unknown = sorted(_labelled(dataset) - set(names))
+            remedy = f"Write all names as the model has them: it does not know {_some(unknown)}."
         raise DatasetError(
             f"{dataset.name}: the model's classes in another order",
             got=_some(dataset.names),
             expected=_some(names),
-            remedy="Write the names in the model's order and number the labels accordingly.",
+            remedy=remedy,
         )
-    wrong = next(i for i, (a, b) in enumerate(zip(dataset.names, names, strict=True)) if a != b)
-    note = f"class {wrong} is {dataset.names[wrong]!r} in the data set and {names[wrong]!r} in the model; taken as one"
+    renamed = [
+        f"class {i} is {ours!r} in the data set and {theirs!r} in the model"
+        for i, (ours, theirs) in enumerate(pairs)
+        if ours != theirs
+    ]
+    note = f"{_some(renamed, most=_RENAMED, separator='; ')}; taken as one"
     return dataclasses.replace(dataset, names=names, notes=(*dataset.notes, note))
 
 
+def _labelled(dataset: Dataset) -> set[str]:
+    """The names of the classes that any label has."""
+    return {dataset.names[c] for s in dataset.samples for c in np.unique(s.boxes.class_id)}
+
+
 def _renumbered(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
-    number = np.array([names.index(n) for n in dataset.names], dtype=np.int64)
+    """With the ids of `names`, which hold all classes but some that no label has."""
+    number = np.array([names.index(n) if n in names else -1 for n in dataset.names], dtype=np.int64)
+    unknown = [n for n in dataset.names if n not in names]
     samples = tuple(
         dataclasses.replace(s, boxes=dataclasses.replace(s.boxes, class_id=number[s.boxes.class_id]))
         for s in dataset.samples
     )
-    return dataclasses.replace(dataset, names=names, samples=samples)
+    notes = (f"classes without a label that the model does not know, left out: {_some(unknown)}",) if unknown else ()
+    return dataclasses.replace(dataset, names=names, samples=samples, notes=(*dataset.notes, *notes))
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def _some(names: Sequence[str], *, most: int = 5, separator: str = ", ") -> str:
+    return separator.join([*names[:most], *(["..."] if len(names) > most else [])])

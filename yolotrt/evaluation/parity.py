@@ -166,6 +166,7 @@ class Parity:
         threshold: where the candidate agrees best with the reference.
         worst: the pictures that differ most, worst first.
         problems: pictures that could not be read, one line each.
+        left_out: their files.
     """
 
     options: VerifyOptions
@@ -179,6 +180,7 @@ class Parity:
     threshold: Threshold
     worst: tuple[PicturePairs, ...] = field(repr=False)
     problems: tuple[str, ...]
+    left_out: tuple[Path, ...] = field(repr=False)
 
     @property
     def total(self) -> ClassParity:
@@ -276,7 +278,7 @@ def verify(
         run.add(path, expected, result.detections)
         if on_result is not None:
             on_result()
-    return run.finish(tuple(problems))
+    return run.finish(pictures, tuple(problems))
 
 
 def common_names(reference: Sequence[str], candidate: Sequence[str]) -> tuple[str, ...]:
@@ -317,6 +319,7 @@ class _Run:
 
     def __init__(self, options: VerifyOptions, names: tuple[str, ...]) -> None:
         self._options, self._names = options, names
+        self._compared: set[Path] = set()
         self._images, self._moved, self._flickering = 0, 0, 0
         self._counts: dict[int, list[int]] = {}
         self._iou, self._delta = [np.empty(0, np.float32)], [np.empty(0, np.float32)]
@@ -326,6 +329,7 @@ class _Run:
     def add(self, picture: Path, reference: Detections, candidate: Detections) -> None:
         pairs = pair_up(picture, reference, candidate, self._options)
         self._images += 1
+        self._compared.add(picture)
         self._moved += int((pairs.iou < self._options.min_iou).sum())
         self._flickering += int((pairs.reference_matched & ~pairs.reference_counts).sum())
         self._flickering += int((pairs.candidate_matched & ~pairs.candidate_counts).sum())
@@ -343,7 +347,7 @@ class _Run:
                 self._counts[class_id][2 + side] += 1
         self._worst = sorted((*self._worst, pairs), key=lambda p: p.severity, reverse=True)[:WORST]
 
-    def finish(self, problems: tuple[str, ...]) -> Parity:
+    def finish(self, pictures: Sequence[Path], problems: tuple[str, ...]) -> Parity:
         if not self._counts:
             raise EvaluationError(
                 f"neither model finds anything in {self._images} pictures, so nothing was compared",
@@ -365,6 +369,7 @@ class _Run:
             threshold=self._threshold.best(),
             worst=tuple(self._worst),
             problems=problems,
+            left_out=tuple(p for p in pictures if p not in self._compared),
         )
 
 

@@ -6,6 +6,7 @@ import heapq
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class Validation:
         boxes_of: by class id, how many labels it has.
         worst: the pictures with the most mistakes, worst first.
         problems: pictures that were left out, one line each.
+        left_out: their files.
         seconds: from the first picture to the last.
         notes: what a reader should know of the data set.
     """
@@ -58,6 +60,7 @@ class Validation:
     boxes_of: npt.NDArray[np.int64] = field(repr=False)
     worst: tuple[tuple[Sample, Mistakes], ...] = field(repr=False)
     problems: tuple[str, ...]
+    left_out: tuple[Path, ...] = field(repr=False)
     seconds: float
     notes: tuple[str, ...]
 
@@ -144,12 +147,16 @@ class _Run:
 
     def __init__(self, dataset: Dataset, detector: Detector) -> None:
         self.dataset = dataset
-        self.images = 0
+        self._measured: set[int] = set()
         # A model without names may find classes that the data set has none for.
         classes = max(len(dataset.names), len(detector.names))
         self._boxes_of, self._images_with = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
         self._coco, self._curves, self._confusion = CocoEvaluator(), CurveCollector(), ConfusionMatrix(classes)
         self._worst: list[tuple[int, int, Mistakes]] = []
+
+    @property
+    def images(self) -> int:
+        return len(self._measured)
 
     def add(self, index: int, detections: Detections) -> None:
         classes = len(self._boxes_of)
@@ -165,7 +172,7 @@ class _Run:
         detections = detections.clipped()
         self._coco.add(labels, detections)
         mistakes = self._confusion.add(labels, detections)
-        self.images += 1
+        self._measured.add(index)
         self._boxes_of += np.bincount(labels.class_id, minlength=len(self._boxes_of))
         self._images_with[np.unique(labels.class_id)] += 1
         if mistakes.count:
@@ -187,6 +194,7 @@ class _Run:
             boxes_of=self._boxes_of,
             worst=tuple((self.dataset.samples[-index], mistakes) for _, index, mistakes in worst),
             problems=problems,
+            left_out=tuple(s.path for i, s in enumerate(self.dataset.samples) if i not in self._measured),
             seconds=seconds,
             notes=self.dataset.notes,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from yolotrt.sources.images import SUFFIXES
 
 # Labels may leave the picture by as much as Ultralytics lets them.
 _TOLERANCE = 0.01
+_SHOWN = 80  # letters of a name in an error
+_NO_LISTS = frozenset({".json", ".yaml", ".yml"})
 
 
 def read_yolo(data: Path, split: str) -> Dataset:
@@ -99,9 +102,10 @@ def _load(path: Path) -> Mapping[str, Any]:
 def _names(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     names, count = content.get("names"), content.get("nc")
     if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+        numbered = {int(k) if isinstance(k, str) and k.isdecimal() else k: n for k, n in names.items()}
+        if sorted(numbered, key=str) != sorted(range(len(names)), key=str):
             raise DatasetError(f"{path}: names are not numbered 0, 1, 2, ...", got=", ".join(map(str, names))[:80])
-        names = [names[i] for i in range(len(names))]
+        names = [numbered[i] for i in range(len(names))]
     if names is None and isinstance(count, int) and not isinstance(count, bool):
         names = [str(i) for i in range(count)]
     if not isinstance(names, list) or not names:
@@ -127,7 +131,7 @@ def _pictures(content: Mapping[str, Any], path: Path, split: str) -> list[Path]:
     root = _root(content, path)
     found = sorted({picture for place in places for picture in pictures_at(_place(root, place, path), root)})
     if not found:
-        raise DatasetError(f"{path}: no pictures in split {split!r}", got=", ".join(places))
+        raise DatasetError(f"{path}: no pictures in split {split!r}", got=", ".join(places)[:_SHOWN])
     return found
 
 
@@ -136,33 +140,49 @@ def _root(content: Mapping[str, Any], path: Path) -> Path:
     named = content.get("path")
     if not named:
         return path.parent
-    root = Path(str(named)).expanduser()
-    # Where Ultralytics keeps data sets by default comes last.
-    places = [path.parent / root, root, Path("datasets") / root, Path("..", "datasets") / root]
-    for place in places:
-        if place.is_dir():
-            return place
-    where = places[0].resolve()  # as it is written, it may be the very name that was got
-    raise DatasetError(f"{path}: path names a folder that is not there", got=str(named), expected=f"a folder {where}")
+    with _reached(path, str(named)):
+        root = Path(str(named)).expanduser()
+        # Where Ultralytics keeps data sets by default comes last.
+        places = [path.parent / root, root, Path("datasets") / root, Path("..", "datasets") / root]
+        for place in places:
+            if place.is_dir():
+                return place
+        where = places[0].resolve()  # as it is written, it may be the very name that was got
+    raise DatasetError(
+        f"{path}: path names a folder that is not there", got=str(named)[:_SHOWN], expected=f"a folder {where}"
+    )
 
 
 def _place(root: Path, name: str, path: Path) -> Path:
     places = [root / name]
     if name.startswith("../"):  # as Roboflow writes them: one level too many
         places.append(root / name[3:])
-    for place in places:
-        if place.exists():
-            return place
-    where = places[0].resolve()  # as it is written, it may be the very name that was got
+    with _reached(path, name):
+        for place in places:
+            if place.exists():
+                return place
+        where = places[0].resolve()  # as it is written, it may be the very name that was got
     raise DatasetError(
-        f"{path}: names pictures that are not there", got=name, expected=f"a folder or a list of pictures at {where}"
+        f"{path}: names pictures that are not there",
+        got=name[:_SHOWN],
+        expected=f"a folder or a list of pictures at {where}",
     )
+
+
+@contextlib.contextmanager
+def _reached(path: Path, name: str) -> Iterator[None]:
+    """Turn what a look at a name raises into a DatasetError: too long, with a NUL in it, the home of nobody."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as e:
+        reason = e.strerror if isinstance(e, OSError) else str(e)
+        raise DatasetError(f"{path}: names a place that cannot be reached: {reason}", got=repr(name[:_SHOWN])) from e
 
 
 def pictures_at(place: Path, root: Path) -> Iterator[Path]:
     """The pictures of a folder and all below it, of a text file that lists them, or the one picture itself.
 
-    Those of a list need not exist. Raises DatasetError for a list that is not text.
+    Those of a list need not exist. Raises DatasetError for a list that is not text, or holds something else.
 
     Args:
         place: exists.
@@ -176,14 +196,27 @@ def pictures_at(place: Path, root: Path) -> Iterator[Path]:
     elif place.suffix.lower() in SUFFIXES:
         yield place
     else:
-        try:
-            lines = place.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as e:
-            raise DatasetError(f"{place}: not a list of pictures ({e})") from e
-        for line in filter(None, map(str.strip, lines)):
-            # Ultralytics: `./` means beside the list; anything else is taken from the working folder.
-            places = [place.parent / line] if line.startswith("./") else [Path(line), root / line, place.parent / line]
-            yield next((p for p in places if p.is_file()), places[0])
+        yield from _listed(place, root)
+
+
+def _listed(listing: Path, root: Path) -> Iterator[Path]:
+    if listing.suffix.lower() in _NO_LISTS:
+        raise DatasetError(f"{listing}: not a list of pictures", expected="a text file with a picture's path per line")
+    try:
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise DatasetError(f"{listing}: not a list of pictures ({e})") from e
+    here = listing.parent
+    for line in filter(None, map(str.strip, lines)):
+        # Ultralytics: `./` means beside the list; anything else is taken from the working folder.
+        places = [here / line] if line.startswith("./") else [Path(line), root / line, here / line]
+        with _reached(listing, line):
+            found = next((p for p in places if p.is_file()), None)
+        if found is None and (places[0].suffix.lower() not in SUFFIXES or "\0" in line):
+            raise DatasetError(
+                f"{listing}: not a list of pictures", got=repr(line[:_SHOWN]), expected="a picture's path on each line"
+            )
+        yield found or places[0]
 
 
 def _keypoint_columns(content: Mapping[str, Any], path: Path) -> int:

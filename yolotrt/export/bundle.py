@@ -63,7 +63,7 @@ class BundlePaths:
 def read_older(paths: BundlePaths) -> Manifest | None:
     """The manifest of an earlier export to the same place; None where there is none that can be read."""
     if paths.ready.is_dir():
-        with files.writing(paths.folder):
+        with files.writing(paths.folder), _one_at_a_time(paths.folder):
             _publish(paths)
     try:
         return Manifest.read(paths.manifest)
@@ -92,9 +92,10 @@ def staging(paths: BundlePaths) -> Iterator[Path]:
     try:
         with files.writing(paths.folder):
             paths.folder.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(paths)
-            folder.mkdir()
-        lock = _lock(folder)
+            with _one_at_a_time(paths.folder):  # unlocked, the new folder would look abandoned
+                _remove_abandoned(paths)
+                folder.mkdir()
+                lock = _lock(folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -108,7 +109,7 @@ def staging(paths: BundlePaths) -> Iterator[Path]:
 def commit(staged: Path, paths: BundlePaths, manifest: Manifest, older: Manifest | None) -> None:
     """Put the staged files and the manifest in the place of the older ones."""
     manifest.write(staged / paths.manifest.name)
-    with files.writing(paths.folder):
+    with files.writing(paths.folder), _one_at_a_time(paths.folder):
         shutil.rmtree(paths.ready, ignore_errors=True)
         staged.rename(paths.ready)
         try:
@@ -118,6 +119,10 @@ def commit(staged: Path, paths: BundlePaths, manifest: Manifest, older: Manifest
             raise
         if older is not None and older.plan is not None and manifest.plan is None:
             (paths.folder / older.plan.file).unlink(missing_ok=True)
+        if older is not None and older.report is not None and manifest.report is None:
+            page = paths.folder / older.report.file
+            page.unlink(missing_ok=True)
+            page.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _publish(paths: BundlePaths) -> None:
@@ -179,8 +184,27 @@ def _remove_abandoned(paths: BundlePaths) -> None:
             os.close(lock)
 
 
-def _lock(folder: Path) -> int | None:
-    """Lock a folder until the descriptor is closed or the process ends; None where that is not to be had."""
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold the lock of the output folder itself, so that exports into it move their files one after the other.
+
+    Where locks are not to be had, as on Windows, exports go on without.
+    """
+    lock = _lock(folder, wait=True)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path, *, wait: bool = False) -> int | None:
+    """Lock a folder until the descriptor is closed or the process ends; None where that is not to be had.
+
+    Args:
+        folder: exists.
+        wait: until whoever holds the lock gives it back.
+    """
     try:
         import fcntl
     except ImportError:  # not a POSIX system
@@ -190,8 +214,11 @@ def _lock(folder: Path) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         os.close(handle)
         return None
+    except KeyboardInterrupt:
+        os.close(handle)
+        raise
     return handle

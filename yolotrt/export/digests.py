@@ -30,8 +30,10 @@ class Digests:
     """What the ONNX file and the plan depend on. Both together are the manifest's `inputs_digest`.
 
     Attributes:
-        onnx: hash of the source, the options of the graph, the pictures and the versions of the tools.
-        plan: hash of the options, the builder and the GPU of the plan, or of the other back-end that was checked.
+        onnx: hash of the source, the options of the graph, the pictures and the versions of the tools; for `auto`
+            also of all that a latency depends on.
+        plan: hash of the options, the builder and, where the plan fits no other, the GPU of the plan, or of the other
+            back-end that was checked.
     """
 
     onnx: str
@@ -54,6 +56,14 @@ def compute_digests(
 
     Raises SourceError where a picture cannot be read.
     """
+    # A timing cache makes a build faster, not another plan.
+    plan = dataclasses.asdict(dataclasses.replace(options.plan, timing_cache=None)) if flavour else None
+    built: dict[str, Any] = {
+        "builder": [flavour.key, flavour.version] if flavour else None,
+        "gpu": _gpu() if flavour and not flavour.can.builds_without_gpu else None,
+        "options": plan,
+        "openvino": _version("openvino") if options.target == "openvino" else None,
+    }
     graph: dict[str, Any] = {
         "source": source.sha256,
         "imgsz": options.imgsz,
@@ -70,14 +80,8 @@ def compute_digests(
             **{name: _version(name) for name in _TOOLS[source.kind]},
         },
     }
-    # A timing cache makes a build faster, not another plan.
-    plan = dataclasses.asdict(dataclasses.replace(options.plan, timing_cache=None)) if flavour else None
-    built: dict[str, Any] = {
-        "builder": [flavour.key, flavour.version] if flavour else None,
-        "gpu": _gpu(flavour),
-        "options": plan,
-        "openvino": _version("openvino") if options.target == "openvino" else None,
-    }
+    if precision == "auto":  # chosen by latencies, also where the plan itself would fit any GPU
+        graph["timed"] = {"target": options.target, **built, "gpu": _gpu() if flavour else None}
     return Digests(onnx=_hash(graph), plan=_hash(built))
 
 
@@ -102,16 +106,14 @@ def code_digest(package: Path) -> str:
     return hashlib.sha256(b"".join(m.read_bytes() for m in modules)).hexdigest()[:32]
 
 
-def _gpu(flavour: Flavour | None) -> list[str] | None:
-    """The GPU here, for a plan that fits only the one it was built on; None where there is none."""
-    if flavour is None or flavour.can.builds_without_gpu:
-        return None
+def _gpu() -> list[str] | None:
+    """The GPU here; None where there is none."""
     from yolotrt.cuda.device import Device
 
     try:
         gpu = Device.open()
     except (CudaError, MissingExtraError):
-        return None  # the build says so
+        return None  # the build or the timing says so
     return [gpu.name, gpu.compute_capability]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -16,13 +18,17 @@ from tests.support.datasets import tiny_set
 from tests.support.media import write_video
 from tests.support.tiny_convs import TRAP, tiny_convs
 from yolotrt import Detector
-from yolotrt.errors import AccuracyError, UsageError
+from yolotrt.errors import AccuracyError, DatasetError, UsageError
 from yolotrt.evaluation.dataset import open_dataset
 from yolotrt.evaluation.validate import VAL_OPTIONS, validate
 from yolotrt.export.bundle import latest_bundle
+from yolotrt.export.gate.proof import Latency
+from yolotrt.export.gate.prove import _Run
+from yolotrt.export.gate.yardstick import ByParity
 from yolotrt.export.pipeline import ExportResult, export_model
-from yolotrt.export.stages import StageReport
+from yolotrt.export.stages import StageLog, StageReport
 from yolotrt.manifest import Manifest
+from yolotrt.model_spec_infer import read_onnx_spec
 
 Export = Callable[..., ExportResult]
 
@@ -158,6 +164,27 @@ def test_auto_takes_fp16_where_nothing_can_be_measured(tmp_path: Path, export: E
     assert any("could not be measured" in note for note in proof["notes"])
 
 
+def chosen_by_speed(inside: set[str], times: dict[str, Latency | str]) -> tuple[str, list[str]]:
+    """What `auto` chooses of FP32, FP16 and INT8, and what it notes."""
+    run: Any = _Run(cast("Any", SimpleNamespace(choose=True, notes=())), None, cast("Any", None), StageLog(None))
+    names = ("FP32", "FP16", "INT8")
+    run._candidates = [SimpleNamespace(name=n, precision=n.lower(), quantized=None) for n in names]
+    return run._choose(SimpleNamespace(inside=lambda c: c.name in inside), times).name, run._notes
+
+
+def test_auto_says_that_nothing_was_timed_only_where_that_is_so() -> None:
+    timed: dict[str, Latency | str] = {
+        name: Latency(p50_ms=ms, p90_ms=ms, runs=1, batch=1, runtime="x")
+        for name, ms in {"FP32": 3, "FP16": 2, "INT8": 1}.items()
+    }
+    assert chosen_by_speed({"FP32", "FP16", "INT8"}, timed) == ("INT8", [])
+    assert chosen_by_speed({"FP32"}, timed) == ("FP32", []), "outside the budget is not untimed"
+    untimed: dict[str, Latency | str] = dict.fromkeys(timed, "no GPU")
+    for inside, chosen in (({"FP16", "INT8"}, "FP16"), ({"INT8"}, "FP32")):
+        note = f"Speed could not be measured here, so the choice fell on {chosen}."
+        assert chosen_by_speed(inside, untimed) == (chosen, [note])
+
+
 def _no_gpu() -> bool:
     from yolotrt.cuda.device import device_count
 
@@ -184,6 +211,35 @@ def test_without_labels_boxes_are_compared(tmp_path: Path, data: Path, export: E
     trapped = export(tiny_convs(tmp_path / "m.onnx", trap=True), data=None, calib=calib)
     assert version(trapped, "INT8")["score"]["value"] < 0.5
     assert version(trapped, "INT8, 1 convolution in FP16")["given_back"] == [TRAP]
+
+
+def test_validation_pictures_that_cannot_be_read_are_left_out(tmp_path: Path, data: Path, export: Export) -> None:
+    good = shutil.copytree(data.parent / "images/val", tmp_path / "good")
+    (data.parent / "images/val/a.png").write_bytes(b"")
+    result = export(tiny_convs(tmp_path / "m.onnx"), images=good, calib=good)
+    proof = accuracy(result)
+    assert (proof["pictures"], version(result, "INT8")["chosen"]) == (3, True)
+    assert "1 validation pictures cannot be used and are left out: a.png" in proof["notes"]
+    assert next(s for s in result.stages if s.name == "accuracy").result.endswith("on 3 pictures")
+
+
+def test_compared_pictures_that_cannot_be_read_are_left_out(tmp_path: Path, data: Path) -> None:
+    model = tiny_convs(tmp_path / "m.onnx")
+    paths = sorted((data.parent / "images/val").iterdir())
+    missing = [tmp_path / "folder" / f"{i}.png" for i in range(10)]
+    yardstick = ByParity(read_onnx_spec(model), onnx.load(model), "some", [*missing, *paths])
+    assert yardstick.score(onnx.load(model), "fp16").value == 1
+    assert (yardstick.paths, yardstick.pictures) == (paths, 4)
+    names = ", ".join(f"{i}.png" for i in range(8))
+    assert yardstick.notes == (f"10 validation pictures cannot be used and are left out: {names}, and 2 more",)
+
+
+def test_a_coco_file_apart_from_its_pictures(tmp_path: Path, data: Path, export: Export) -> None:
+    apart = tmp_path / "apart" / "coco.json"
+    apart.parent.mkdir()
+    (data.parent / "coco.json").rename(apart)
+    with pytest.raises(DatasetError, match=r"its pictures are not beside it, .*\. Put the file beside its pictures\.$"):
+        export(tiny_convs(tmp_path / "m.onnx"), data=apart)
 
 
 def test_the_same_again_is_reused_and_other_labels_are_not(tmp_path: Path, data: Path, export: Export) -> None:

@@ -71,7 +71,9 @@ def gather(options: ExportOptions, goal: Goal) -> Iterator[Evidence]:
     Raises:
         UsageError, DatasetError, SourceError: pictures or labels that are missing, too few, or wrong.
     """
-    dataset = open_dataset(options.data) if options.data is not None else None
+    # The option images of an export means other pictures.
+    remedy = "Put the file beside its pictures."
+    dataset = open_dataset(options.data, remedy=remedy) if options.data is not None else None
     pictures = None
     if goal.kinds:
         pictures = find_calibration(

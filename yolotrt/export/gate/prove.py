@@ -80,7 +80,7 @@ class _Run:
 
     def __init__(self, task: Task, pictures: CalibrationPictures | None, yardstick: Yardstick, log: StageLog) -> None:
         self._task, self._pictures, self._yardstick, self._log = task, pictures, yardstick, log
-        self._notes = [*task.notes, *(pictures.notes if pictures else ()), *yardstick.notes]
+        self._notes = [*task.notes, *(pictures.notes if pictures else ())]
         self._ranked: dict[Precision, list[Sensitivity]] = {}
         self._candidates: list[Candidate] = []
 
@@ -181,11 +181,14 @@ class _Run:
                 return self._candidates[1]
             # The last one is the mixed one. Where that is not inside either, the better one is kept.
             return next((c for c in quantized if c in inside), max(quantized, key=lambda c: c.score.value))
+        if not inside:
+            return self._candidates[0]
         timed = [(t.p50_ms, c) for c in inside if isinstance(t := times[c.name], Latency)]
         if timed:
             return min(timed, key=lambda entry: entry[0])[1]
-        self._notes.append("Speed could not be measured here, so the choice fell on FP16.")
-        return next((c for c in inside if c.precision == "fp16"), self._candidates[0])
+        chosen = next((c for c in inside if c.precision == "fp16"), self._candidates[0])
+        self._notes.append(f"Speed could not be measured here, so the choice fell on {chosen.name}.")
+        return chosen
 
     def _proof(self, judge: Judge, chosen: Candidate, times: dict[str, Latency | str]) -> Proof:
         kind = next((k for k in (chosen.precision, *self._task.kinds) if k in self._ranked), None)
@@ -201,7 +204,7 @@ class _Run:
             layers=layer_losses(self._ranked[kind], chosen) if kind else (),
             layers_kind=kind,
             calibration=self._calibration_record(scaled) if scaled else None,
-            notes=tuple(self._notes),
+            notes=(*self._notes, *self._yardstick.notes),
         )
 
     def _calibration_record(self, scaled: QuantizeResult) -> CalibrationRecord:

@@ -7,6 +7,7 @@ the others decide.
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ asks of FP16; at 0.75 it is still the same object, framed well."""
 
 AGREEMENT_PICTURES = 12
 
+_NAMED = 8  # of the pictures that are left out
+
 
 class Yardstick(abc.ABC):
     """Gives a version its score.
@@ -45,8 +48,9 @@ class Yardstick(abc.ABC):
         measure: what the score is.
         data: the pictures, as a user would say it.
         pictures: how many.
-        paths: their files.
+        paths: their files. The first version that is run shows which of them cannot be used; the others remain.
         runtime: what ran the last version.
+        notes: what a reader should know of them, complete once a version was run.
     """
 
     measure: Measure
@@ -59,6 +63,18 @@ class Yardstick(abc.ABC):
     @property
     def pictures(self) -> int:
         return len(self.paths)
+
+    def _leave_out(self, unusable: Sequence[Path]) -> None:
+        """Go on without these pictures, and say so."""
+        if not unusable:
+            return
+        without = set(unusable)
+        self.paths = [p for p in self.paths if p not in without]
+        names = [p.name for p in unusable[:_NAMED]]  # without their folder: bundles are handed on
+        if len(unusable) > _NAMED:
+            names.append(f"and {len(unusable) - _NAMED} more")
+        note = f"{len(unusable)} validation pictures cannot be used and are left out: {', '.join(names)}"
+        self.notes = (*self.notes, note)
 
     @abc.abstractmethod
     def score(self, model: onnx.ModelProto, precision: Precision, *, on_picture: OnPicture | None = None) -> Score:
@@ -90,6 +106,7 @@ class ByLabels(Yardstick):
         with running(model, self._spec, VAL_OPTIONS, precision=precision) as detector:
             self.runtime = str(detector.info)
             found = validate(detector, self._dataset, on_result=on_picture)
+        self._leave_out(found.left_out)
         record = found.to_dict()
         keys = ("map50_95", "map50", "map75", "map_small", "map_medium", "map_large")
         return Score(
@@ -97,6 +114,12 @@ class ByLabels(Yardstick):
             details={key: record[key] for key in keys},
             per_class={c["name"]: c["map50_95"] for c in record["per_class"] if c["boxes"]},
         )
+
+    def _leave_out(self, unusable: Sequence[Path]) -> None:
+        super()._leave_out(unusable)
+        kept = set(self.paths)
+        samples = tuple(s for s in self._dataset.samples if s.path in kept)
+        self._dataset = dataclasses.replace(self._dataset, samples=samples)
 
 
 class ByParity(Yardstick):
@@ -126,7 +149,9 @@ class ByParity(Yardstick):
             running(model, self._spec, PARITY.detect, precision=precision) as candidate,
         ):
             self.runtime = str(candidate.info)
-            return verify(reference, candidate, self.paths, PARITY, on_result=on_picture)
+            found = verify(reference, candidate, self.paths, PARITY, on_result=on_picture)
+        self._leave_out(found.left_out)
+        return found
 
 
 class Agreement:
