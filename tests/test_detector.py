@@ -17,7 +17,9 @@ import pytest
 from tests.support.tiny_models import BLUE, CELL, GREEN, RED, tiny_yolo
 from yolotrt import Detections, Detector
 from yolotrt.backends import BackendName
+from yolotrt.backends.cuda_lane import DeviceArrayView
 from yolotrt.errors import BackendError, ModelError, NonFiniteOutputError, SourceError, UsageError
+from yolotrt.preprocess.surface import DevicePicture
 from yolotrt.types import Batch, Frame, ImageU8, RawOutputs
 
 
@@ -289,6 +291,16 @@ def test_what_is_no_picture(detector: Detector) -> None:
     bad: list[Any] = [None, 3, b"abc", [None], [3], object()]
     for item in bad:
         with pytest.raises(SourceError, match="not a picture, got an object of type"):
+            detector(item)
+
+
+def test_pictures_on_a_gpu_are_told_where_to_go(detector: Detector) -> None:
+    array = DeviceArrayView(4096, (8, 8, 3), "|u1", 0)
+    bad: list[Any] = [array, [array], DevicePicture(array=array)]
+    for item in bad:
+        with pytest.raises(
+            SourceError, match=r"not a picture, got an object of type Device.*tensorrt_graph\.open_graphs"
+        ):
             detector(item)
 
 

@@ -27,6 +27,7 @@ from yolotrt.options import DetectOptions
 from yolotrt.picture_check import check_picture
 from yolotrt.preprocess.geometry import geometry_of
 from yolotrt.preprocess.letterbox_cpu import Letterboxer
+from yolotrt.preprocess.surface import DevicePicture
 from yolotrt.types import Batch, Frame, FrameResult, ImageU8, RawOutputs, StageSeconds
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ Picture: TypeAlias = "ImageU8 | str | Path"
 """A picture: BGR `uint8 [H, W, 3]`, or the path of a file."""
 
 Infer: TypeAlias = Callable[[Batch], RawOutputs]
+
+_OPEN_GRAPHS = (
+    "What is in the GPU's memory goes to yolotrt.backends.tensorrt_graph.open_graphs, all else to NumPy first."
+)
 
 
 class Detector:
@@ -421,10 +426,18 @@ def _frame(picture: Picture, index: int) -> Frame:
         return Frame(picture=read_image(Path(picture)), source_id=str(picture), index=index)
     if not isinstance(picture, np.ndarray):
         raise SourceError(
-            "not a picture", got=f"an object of type {type(picture).__name__}", expected="a path or an array"
+            "not a picture",
+            got=f"an object of type {type(picture).__name__}",
+            expected="a path or an array",
+            remedy=_OPEN_GRAPHS if _is_tensor(picture) else None,
         )
     check_picture(picture, error=SourceError)
     return Frame(picture=np.ascontiguousarray(picture), source_id="array", index=index)
+
+
+def _is_tensor(picture: object) -> bool:
+    # Of the type: to ask a tensor itself may fail.
+    return isinstance(picture, DevicePicture) or hasattr(type(picture), "__cuda_array_interface__")
 
 
 def _pad_batch(batch: Batch, size: int) -> Batch:

@@ -52,6 +52,7 @@ class DetectOptions:
             raise UsageError(
                 "option max_det is out of range", got=repr(self.max_det), expected="a whole number of at least 1"
             )
+        _widen(self, tuples=("classes",))  # what cannot be hashed is no key of a cache
         if self.classes is not None and any(c < 0 for c in self.classes):
             raise UsageError("option classes holds a negative class id", got=self.classes)
 
@@ -179,7 +180,7 @@ class ExportOptions:
                 raise UsageError(f"option {name} is no path", got=f"an object of type {type(value).__name__}")
 
 
-def _widen(options: object, *, paths: Sequence[str], tuples: Sequence[str]) -> None:
+def _widen(options: object, *, paths: Sequence[str] = (), tuples: Sequence[str] = ()) -> None:
     """Take what callers write: paths as text, lists."""
     for name in paths:
         if isinstance(value := getattr(options, name), str):
@@ -217,12 +218,14 @@ def check_keys(kind: type[T], data: Mapping[str, Any], *, where: str) -> None:
     """Raise ConfigError for a key in `data` that the dataclass `kind` has no field for, naming the nearest one."""
     import difflib
 
+    from yolotrt.sources.address import without_slips
+
     known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for key in data:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             raise ConfigError(
-                f"{where}: unknown key {key!r}",
+                f"{where}: unknown key {without_slips(str(key))!r}",  # a camera's address, maybe
                 expected="one of " + ", ".join(known),
                 remedy=f"Did you mean {near[0]!r}?" if near else None,
             )

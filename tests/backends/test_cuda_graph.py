@@ -166,6 +166,11 @@ def test_options_of_each_picture(bench: Bench) -> None:
         bench.runner(PICTURES[:2], options)
 
 
+def test_classes_as_a_list(bench: Bench) -> None:
+    options = DetectOptions(classes=[0, 2])  # type: ignore[arg-type]
+    assert_same(bench.runner(PICTURES[:2], options), bench.wanted(PICTURES[:2], options))
+
+
 def test_room_is_made_for_more_boxes(bench: Bench) -> None:
     bench.runner(PICTURES[:1], DetectOptions())
     for options in (DetectOptions(conf=0.0, max_det=500), DetectOptions(conf=0.0, multi_label=True, max_det=400)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.backends.test_cuda_graph import BATCHES, PICTURES, assert_same
 from tests.support.cuda_host.engine import OnnxEngine
-from tests.support.cuda_host.machine import HostMachine
+from tests.support.cuda_host.machine import HostMachine, HostQueue, HostRecording
 from tests.support.tiny_models import tiny_yolo
 from yolotrt import Detections, Detector
 from yolotrt.backends import Backend, tensorrt_graph
@@ -176,3 +177,63 @@ def test_what_runs_is_told(plan: Path) -> None:
     assert backend.info == backend.runner.info
     assert backend.side_by_side() == (backend,) * backend.runner.lanes
     backend.close()
+
+
+def test_a_recording_that_was_disturbed_is_made_the_next_time(
+    detector: Detector, machine: HostMachine, wanted: list[Detections]
+) -> None:
+    engine = engine_of(detector)
+    engine.cannot_be_recorded = True
+    assert_same([detector(PICTURES[0])], wanted[:1])
+    assert detector.info.note == "without a CUDA graph: a CUDA graph cannot be recorded"
+    assert machine.replays == 0
+    engine.cannot_be_recorded = False
+    for _ in range(2):
+        assert_same([detector(PICTURES[0])], wanted[:1])
+    assert machine.replays == 2
+    assert detector.info.note == ""
+    assert engine.prepared == [4, 1], "an engine is made ready once, however often it is recorded"
+
+
+def test_a_recording_that_fails_each_time_is_given_up(
+    plan: Path, machine: HostMachine, wanted: list[Detections], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = []
+    record = HostQueue.record
+
+    def refused(self: HostQueue, work: Callable[[], None]) -> HostRecording:
+        attempts.append(work)
+        if len(attempts) <= 3:
+            raise CudaError("a CUDA graph cannot be recorded")
+        return record(self, work)
+
+    monkeypatch.setattr(HostQueue, "record", refused)
+    with Detector(plan, device="cuda:1", graphs=True) as detector:  # the first attempt
+        for _ in range(5):
+            assert_same(detector(PICTURES[:4]), wanted[:4])
+        assert len(attempts) == 3
+        assert machine.replays == 0
+        assert "without a CUDA graph" in detector.info.note
+        assert_same([detector(PICTURES[0])], wanted[:1])
+        assert machine.replays == 1, "other sizes are tried for themselves"
+        assert "without a CUDA graph" in detector.info.note
+
+
+def test_a_note_of_others_is_kept(detector: Detector) -> None:
+    backend, engine = detector.backend, engine_of(detector)
+    engine.cannot_be_recorded = True
+    detector(PICTURES[0])
+    backend.info = dataclasses.replace(backend.info)
+    assert backend.info.note.startswith("without a CUDA graph")
+    engine.cannot_be_recorded = False
+    detector(PICTURES[0])
+    assert backend.info.note == ""
+    backend.info = dataclasses.replace(backend.info, note="of others")
+    assert backend.info.note == "of others"
+
+
+def engine_of(detector: Detector) -> OnnxEngine:
+    assert isinstance(detector.backend, TensorRTGraphBackend)
+    engine = detector.backend.runner._engine
+    assert isinstance(engine, OnnxEngine)
+    return engine

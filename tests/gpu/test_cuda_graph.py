@@ -18,9 +18,12 @@ from tests.gpu.plans import make_plan
 from tests.support.specs import make_spec
 from tests.support.tiny_models import BLUE, GREEN, RED, tiny_yolo
 from yolotrt import Detector, assets
+from yolotrt.backends import flavours, tensorrt_plan
+from yolotrt.backends.bare_engine import bare_engine
 from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner
 from yolotrt.backends.cuda_lane import DeviceArrayView
 from yolotrt.backends.runtime_cache import RuntimeCacheFile
+from yolotrt.backends.tensorrt_engine import load_engine
 from yolotrt.backends.tensorrt_graph import open_graphs
 from yolotrt.cuda.compile import cached_path, compiler_version
 from yolotrt.cuda.device import Device, device_count
@@ -31,7 +34,7 @@ from yolotrt.cuda.machine import Machine, Memory
 from yolotrt.decode import decode
 from yolotrt.decode.detect_cuda import NMS, THRESHOLDS, DecodeKernels, DecodeLayout
 from yolotrt.detections import Detections
-from yolotrt.errors import CudaError, MissingExtraError, NonFiniteOutputError, SourceError
+from yolotrt.errors import BackendError, CudaError, MissingExtraError, NonFiniteOutputError, SourceError
 from yolotrt.evaluation.matching import match_all
 from yolotrt.export.pipeline import export_model
 from yolotrt.model_spec import BatchRange, Head, ModelSpec
@@ -304,11 +307,19 @@ def test_tensors_of_pytorch(plan: Path, wanted: list[Detections]) -> None:
             runner([DevicePicture(array=planes)], DetectOptions())
         with pytest.raises(SourceError, match="float32"):
             runner([DevicePicture(array=tensor.float())], DetectOptions())
-        with runner.on_device(PICTURES[:2], DetectOptions()) as results:
-            boxes = torch.as_tensor(results.boxes, device="cuda").cpu()
-            counts = torch.as_tensor(results.header, device="cuda").cpu()
-        assert counts[:, 0].tolist() == [len(d) for d in wanted[:2]]
-        np.testing.assert_allclose(boxes[0, : len(wanted[0]), :4].numpy(), wanted[0].xyxy, atol=0.5)
+        for first in range(0, 10, 2):
+            of = slice(first, first + 2)
+            with runner.on_device(PICTURES[of], DetectOptions()) as results:
+                # As `DeviceResults` says: PyTorch takes no notice of the stream that the boxes are written in.
+                queue, reader = torch.cuda.ExternalStream(results.boxes.queue), torch.cuda.current_stream()
+                reader.wait_stream(queue)
+                boxes = torch.as_tensor(results.boxes, device="cuda").clone()
+                counts = torch.as_tensor(results.header, device="cuda").clone()
+                queue.wait_stream(reader)
+            runner(PICTURES[10:12], DetectOptions())  # in the same memory
+            assert counts[:, 0].tolist() == [len(d) for d in wanted[of]]
+            for rows, d in zip(boxes.cpu().numpy(), wanted[of], strict=True):
+                np.testing.assert_allclose(rows[: len(d), :4], d.xyxy, atol=0.5)
 
 
 def _has_torch_cuda() -> bool:
@@ -329,6 +340,17 @@ def test_results_on_the_gpu(machine: Machine, plan: Path, wanted: list[Detection
     for own, (count, bad), d in zip(rows, counts, wanted, strict=False):
         assert (count, bad) == (len(d), 0)
         np.testing.assert_allclose(own[:count, :4], d.xyxy, atol=0.5)
+
+
+def test_the_end_of_the_block_waits_for_the_queue(machine: Machine, plan: Path, wanted: list[Detections]) -> None:
+    """What is queued behind the boxes, in their own stream, has read them by then."""
+    with machine.active(), closing_graphs(plan) as runner:
+        pinned = machine.pin(8)
+        with runner.on_device(PICTURES[:1], DetectOptions()) as results:
+            view = results.header
+            check(driver().cuMemcpyAsync(pinned.address, view.address, 8, view.queue), "copying")
+        assert pinned.array.view(np.uint32).tolist() == [len(wanted[0]), 0]
+        pinned.close()
 
 
 def test_threads(plan: Path, wanted: list[Detections]) -> None:
@@ -398,6 +420,47 @@ def test_the_callers_context_is_left_alone(gpu: Device, plan: Path) -> None:
 
         before, after = pool.submit(with_context).result()
         assert before == after != 0
+
+
+def test_the_engine_alone_is_freed_in_its_context(plan: Path) -> None:
+    """In a thread that has no context of its own: nothing of a GPU is freed without one."""
+    api = driver()
+
+    def use() -> int:
+        with bare_engine(plan, 2) as engine:
+            engine.run()
+        return int(check(api.cuCtxGetCurrent(), "reading"))
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(use).result() == 0
+
+
+def test_a_tensorrt_that_cannot_be_recorded(
+    plan: Path, wanted: list[Detections], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before IRuntimeConfig, which TensorRT 10 began without."""
+
+    class OldEngine:
+        def __init__(self, engine: Any) -> None:
+            self._engine = engine
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("create_runtime_config", "device_memory_size_v2"):
+                raise AttributeError(name)
+            return getattr(self._engine, name)
+
+    def load(*arguments: Any) -> Any:
+        runtime, engine = load_engine(*arguments)
+        return runtime, OldEngine(engine)
+
+    monkeypatch.setattr(tensorrt_plan, "load_engine", load)
+    old = tuple(dataclasses.replace(can, compiles_when_loaded=False) for can in flavours.FAMILY)
+    monkeypatch.setattr(flavours, "FAMILY", old)
+    with pytest.raises(BackendError, match=r"this TensorRT cannot be recorded, got TensorRT.*newer one"):
+        Detector(plan, graphs=True)
+    with Detector(plan) as detector:
+        assert detector.info.note.startswith("not as CUDA graphs: this TensorRT cannot be recorded")
+        assert_close(detector(PICTURES[:3]), wanted[:3])
 
 
 def test_closing_frees_the_memory(gpu: Device, tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_steps_over_an_odd_number_of_pixels(step: int, h: int, w: int, wide: boo
     np.testing.assert_array_equal(letterbox([image], spec).images[0], reference(image, spec))
 
 
+@pytest.mark.parametrize("step", [49, 93, 99, 105, 211])
+def test_steps_whose_inverse_is_rounded_up(step: int) -> None:
+    """1 / (1 / step) is less than most of them, so the factor's inverse leads just short of a pixel."""
+    spec = make_spec(imgsz=(4, 8))
+    image = np.random.default_rng(step).integers(0, 256, (4 * step, 8 * step, 3), np.uint8)
+    np.testing.assert_array_equal(letterbox([image], spec).images[0], reference(image, spec))
+
+
 def test_batch_of_different_pictures_equals_each_alone() -> None:
     spec = make_spec(imgsz=(64, 64))
     rng = np.random.default_rng(0)

@@ -47,8 +47,8 @@ def bare_engine(plan: Path, batch: int, *, device: int = 0) -> Iterator[BareEngi
     engine = TensorRTGraphEngine(plan_file, flavour, found, machine)
     with contextlib.ExitStack() as opened:
         opened.callback(engine.close)
-        with machine.active():
-            held = opened.enter_context(contextlib.ExitStack())
+        # The GPU is current until all of it is freed.
+        with machine.active(), contextlib.ExitStack() as held:
             queue = held.enter_context(contextlib.closing(machine.queue()))
             lane = held.enter_context(contextlib.closing(engine.lane(queue)))
             shapes = {engine.spec.input.name: (batch, 3, *engine.spec.imgsz), **engine.output_shapes(batch)}

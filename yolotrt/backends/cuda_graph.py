@@ -94,12 +94,14 @@ class GraphRunner:
         for _ in range(self.lanes):
             self._idle.put(None)
         self._closed = False
-        self._note = ""
+        self._made: set[Lane] = set()  # that are not closed
 
     @property
     def info(self) -> BackendInfo:
-        """What runs it; its note says so where it cannot be recorded, once that was tried."""
-        return dataclasses.replace(self._engine.info, note=self._note)
+        """What runs it; its note says why, where batches of some size are not recorded at the moment."""
+        with self._lock:
+            notes = [note for lane in self._made for note in list(lane.notes.values())]
+        return dataclasses.replace(self._engine.info, note=notes[0] if notes else "")
 
     def __call__(
         self, pictures: Sequence[GraphPicture], options: DetectOptions | Sequence[DetectOptions]
@@ -149,7 +151,9 @@ class GraphRunner:
     def on_device(
         self, pictures: Sequence[GraphPicture], options: DetectOptions | Sequence[DetectOptions]
     ) -> Iterator[DeviceResults]:
-        """One batch whose results stay on the GPU; see `DeviceResults`.
+        """One batch whose results stay on the GPU; `DeviceResults` says how they are read.
+
+        The end of the block waits for all that the results' queue holds, and for nothing that reads them elsewhere.
 
         Args:
             pictures: at most as many as the model takes in a batch.
@@ -228,7 +232,7 @@ class GraphRunner:
                 except BaseException:
                     # Whatever the GPU still does is waited for, and the next call gets memory that is whole.
                     if lane is not None:
-                        quietly(lane.close)
+                        quietly(functools.partial(self._let_go, lane))
                         lane = None
                     raise
         finally:
@@ -237,18 +241,20 @@ class GraphRunner:
     def _ready(self, lane: Lane | None, options: Sequence[DetectOptions]) -> Lane:
         room = self._room.widened(options) if options else self._room
         if lane is not None and lane.room != room:
-            lane.close()
+            self._let_go(lane)
             lane = None
         if lane is None:
             lane = Lane(self.machine, self._engine, room)
-            lane.report = self._report
             # Only now: what there is no memory for is not tried again for others.
             with self._lock:
                 self._room = self._room.merged(room)
+                self._made.add(lane)
         return lane
 
-    def _report(self, note: str) -> None:
-        self._note = note
+    def _let_go(self, lane: Lane) -> None:
+        with self._lock:
+            self._made.discard(lane)
+        lane.close()
 
 
 class _Idle:

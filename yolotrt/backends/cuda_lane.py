@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -30,6 +31,8 @@ GraphPicture: TypeAlias = "ImageU8 | DevicePicture | Surface"
 """A picture: BGR `uint8 [H, W, 3]` on the host (pinned memory saves a copy), or in the memory of the GPU."""
 
 Enqueue = Callable[[], None]
+
+_ATTEMPTS = 3  # to record; what disturbs a recording may be over soon, and each attempt holds up all other lanes
 
 _ONE_AT_A_TIME = threading.Lock()
 """Held by whoever prepares or records: TensorRT waits for all of the GPU then, which a recording elsewhere forbids."""
@@ -79,7 +82,14 @@ class GraphEngine(Protocol):
 
 @dataclass(frozen=True)
 class DeviceArrayView:
-    """Memory of the GPU as other libraries read it, by `__cuda_array_interface__`."""
+    """Memory of the GPU as other libraries read it, by `__cuda_array_interface__`.
+
+    Attributes:
+        address: of its first element.
+        shape: of it; without gaps.
+        dtype: of its elements, as NumPy writes it.
+        queue: CUDA's stream in which it is written; 0 where it is written already.
+    """
 
     address: int
     shape: tuple[int, ...]
@@ -102,7 +112,15 @@ class DeviceArrayView:
 class DeviceResults:
     """The boxes of one batch, on the GPU, while the `with` block of `GraphRunner.on_device` lasts.
 
-    Readers through `__cuda_array_interface__` wait for the boxes on the GPU; the host does not.
+    The GPU may still be at work on them: the host does not wait. Libraries that heed the stream of
+    `__cuda_array_interface__`, as CuPy and Numba do, wait for it by themselves; PyTorch does not look at it, and has to
+    be told. After the block the memory is another batch's. Its end waits for the results' own queue alone, so that one
+    has to wait for whatever still reads. For PyTorch:
+
+        queue, reader = torch.cuda.ExternalStream(results.boxes.queue), torch.cuda.current_stream()
+        reader.wait_stream(queue)
+        boxes = torch.as_tensor(results.boxes, device="cuda").clone()
+        queue.wait_stream(reader)
 
     Attributes:
         header: uint32 `[N, 2]`: boxes per picture, and 1 where the model gave NaN or infinity.
@@ -130,7 +148,12 @@ class Room:
 
 
 class Lane:
-    """One batch at a time: a queue, memory, and a recording per batch size."""
+    """One batch at a time: a queue, memory, and a recording per batch size.
+
+    Attributes:
+        room: what its memory is made for.
+        notes: why batches of a size are not recorded, of those that were tried.
+    """
 
     def __init__(self, machine: Machine, engine: GraphEngine, room: Room) -> None:
         """Args:
@@ -141,10 +164,12 @@ class Lane:
         Raises CudaError where there is not enough memory.
         """
         self.room, self._machine, self._spec = room, machine, engine.spec
-        self.report: Callable[[str], None] = lambda _: None
         self._layout = layout_of(engine, room)
         self._placed = functools.lru_cache(maxsize=64)(functools.partial(geometry_of, spec=engine.spec))
+        self.notes: dict[int, str] = {}
+        self._works: dict[int, Enqueue] = {}
         self._recordings: dict[int, Recording | Enqueue] = {}
+        self._failures: Counter[int] = Counter()
         self._geometries: list[LetterboxGeometry] = []
         self._owners: list[object] = []
         self._batch = 0
@@ -203,25 +228,33 @@ class Lane:
 
     def recording(self, batch: int) -> Recording | Enqueue:
         """Of a whole batch of this size; what queues it step by step where it cannot be recorded."""
-        if batch not in self._recordings:
-            with _ONE_AT_A_TIME:
-                self._recordings[batch] = self._record(batch)
-        return self._recordings[batch]
+        if batch in self._recordings:
+            return self._recordings[batch]
+        with _ONE_AT_A_TIME:
+            return self._record(batch)
 
     def _record(self, batch: int) -> Recording | Enqueue:
-        addresses = {name: memory.address for name, memory in self._tensors.items()}
-        enqueue = self._engine.prepare(batch, addresses)
+        work = self._prepared(batch)
         self._queue.wait()
-
-        def work() -> None:
-            self._queue_batch(batch, enqueue)
-
         try:
-            return self._queue.record(work)
+            made = self._recordings[batch] = self._queue.record(work)
         except BackendError as e:
-            # Slower, not wrong: some engines cannot be recorded.
-            self.report(f"without a CUDA graph: {e}")
+            # Slower, not wrong: some engines cannot be recorded. Others can, once whoever disturbed it is done.
+            self.notes[batch] = f"without a CUDA graph: {e}"
+            self._failures[batch] += 1
+            if self._failures[batch] == _ATTEMPTS:
+                self._recordings[batch] = work
             return work
+        self.notes.pop(batch, None)
+        return made
+
+    def _prepared(self, batch: int) -> Enqueue:
+        """What queues a batch of this size; made once, however often it is recorded."""
+        if batch not in self._works:
+            addresses = {name: memory.address for name, memory in self._tensors.items()}
+            enqueue = self._engine.prepare(batch, addresses)
+            self._works[batch] = functools.partial(self._queue_batch, batch, enqueue)
+        return self._works[batch]
 
     def close(self) -> None:
         """Free everything, once what is queued is over. What failed in it was reported to whoever waited for it."""
@@ -285,7 +318,7 @@ class Lane:
         for recording in self._recordings.values():
             if not callable(recording):
                 recording.close()
-        self._recordings = {}
+        self._recordings, self._works = {}, {}
 
 
 @functools.cache

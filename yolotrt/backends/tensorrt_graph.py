@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from yolotrt.backends.base import Backend
+from yolotrt.backends.base import Backend, BackendInfo
 from yolotrt.backends.cuda_graph import GraphOptions, GraphRunner
 from yolotrt.backends.cuda_lane import Enqueue
 from yolotrt.backends.flavours import Flavour
@@ -38,7 +39,7 @@ def open_graphs(path: Path, *, device: int = 0, options: GraphOptions | None = N
         PlanMismatchError: built by another TensorRT or for another GPU; both are named.
         MissingExtraError: no TensorRT, or no CUDA packages, are installed.
         CudaError: no driver, no such GPU, or out of memory.
-        BackendError: TensorRT cannot start.
+        BackendError: TensorRT cannot start, or is one that cannot be recorded.
     """
     plan_file, flavour, found = find_plan(path, device=device)
     machine = gpu(found)
@@ -60,8 +61,19 @@ class TensorRTGraphBackend(PictureBackend):
         except BaseException:
             runner.close()
             raise
-        super().__init__(runner.spec, runner.info)
         self.runner, self.machine = runner, runner.machine
+        super().__init__(runner.spec, runner.info)
+
+    @property
+    def info(self) -> BackendInfo:
+        """What runs it. Whether it can be recorded turns out while it runs, so the note is the runner's of now."""
+        note = self.runner.info.note
+        return dataclasses.replace(self._info, note=note) if note else self._info
+
+    @info.setter
+    def info(self, info: BackendInfo) -> None:
+        live = self.runner.info.note
+        self._info = dataclasses.replace(info, note="" if info.note == live else info.note)
 
     @classmethod
     def open(cls, path: Path, *, device: int = 0) -> TensorRTGraphBackend:
@@ -92,6 +104,7 @@ class TensorRTGraphEngine:
         with device.active(), capture(flavour) as (logger, messages):
             self._plan = LoadedPlan(plan_file, flavour, device, logger, messages)
             try:
+                self._plan.check_recordable()
                 self.spec = self._plan.spec
             except BaseException:
                 self._plan.close()

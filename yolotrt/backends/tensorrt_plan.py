@@ -76,6 +76,16 @@ class LoadedPlan:
             precision=precision if precision != "unknown" else "unknown precision",
         )
 
+    def check_recordable(self) -> None:
+        """Raise BackendError where this TensorRT makes no contexts that can be recorded."""
+        if not hasattr(self.engine, "create_runtime_config"):
+            raise BackendError(
+                "this TensorRT cannot be recorded",
+                got=self.flavour.title,
+                expected="one that has IRuntimeConfig",
+                remedy="Install a newer one, or run the plan without CUDA graphs.",
+            )
+
     def context(self, messages: Messages, *, to_record: bool = False) -> IExecutionContext:
         """One more context.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -137,7 +138,9 @@ class Letterboxer:
             # Each pixel lies on the middle one of those it stands for (1920 to 640: every third), which gets all of
             # the weight. The others need not be read.
             middle, nearest = image[step // 2 :, step // 2 :], cv2.INTER_NEAREST
-            return cv2.resize(middle, None, dst=memory, fx=1 / step, fy=1 / step, interpolation=nearest)  # type: ignore[return-value]
+            # OpenCV rounds x / factor down: 1 / 93 as it is rounded would lead to the pixels before.
+            factor = math.nextafter(1 / step, 0)
+            return cv2.resize(middle, None, dst=memory, fx=factor, fy=factor, interpolation=nearest)  # type: ignore[return-value]
         return cv2.resize(image, (width, height), dst=memory, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
     def _scratch(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

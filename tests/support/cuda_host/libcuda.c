@@ -181,6 +181,7 @@ Result cuMemHostAlloc(void **out, size_t size, unsigned flags) { return allocate
 Result cuMemAllocHost_v2(void **out, size_t size) { return allocate((Address *)out, size, 1); }
 static Result release(Address address, int pinned) {
     Memory *found = memory_of(address);
+    if (!current) return INVALID_CONTEXT;
     if (!found || found->start != address || found->pinned != pinned) return INVALID_VALUE;
     if (found->is_adopted) return INVALID_VALUE;
     if (spoils()) return CAPTURE_UNSUPPORTED;
