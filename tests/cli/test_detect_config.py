@@ -174,8 +174,9 @@ def test_classes(value: object, expected: tuple[object, ...]) -> None:
         ("classes: 1.5", "expected a list of class names or ids"),
         ("- conf", "not a mapping, got list"),
         ("conf: [", "not valid YAML"),
-        ("conf: '\x01'", "not valid YAML"),
-        ("model: 2024-13-45", "not valid YAML \\(it holds a date that no calendar has"),
+        ("conf: '\x01'", "not valid YAML \\(it holds characters that no text has"),
+        ("model: 2024-13-45", "not valid YAML \\(it holds a date or a number that there is not"),
+        ("conf: 0x_", "not valid YAML \\(it holds a date or a number that there is not"),
         ("metrics: true", "expected text"),
     ],
 )

@@ -240,6 +240,7 @@ def test_lines_of_one_stream_on_standard_output(run: CommandLine, work: Path) ->
     ("arguments", "code"),
     [
         (["red.png", "--jsonl", "old.jsonl", "--metrics", "192.0.2.1:9100"], 1),
+        (["--config", "port.yaml", "--metrics", "192.0.2.1:9100"], 1),
         (["--config", "classes.yaml"], 2),
         (["bad.png", "--coco", "old.json"], 1),
     ],
@@ -250,6 +251,7 @@ def test_a_run_that_finds_nothing_leaves_older_results(
     pytest.importorskip("prometheus_client")
     (work / "bad.png").write_bytes(b"no picture")
     (work / "classes.yaml").write_text("streams: [{url: red.png, jsonl: old.jsonl, classes: [personn]}]\n")
+    (work / "port.yaml").write_text("streams: [{url: red.png, jsonl: old.jsonl}]\n")
     for name in ("old.jsonl", "old.json", "old.images.json"):
         (work / name).write_text("{}\n")
     assert run("detect", *MODEL, *arguments).code == code

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -183,6 +184,31 @@ def test_an_engine_that_falls_behind_takes_the_newest(monkeypatch: pytest.Monkey
     batcher.put(a, _frame(20, age_s=0))
     assert _taken(batcher) == [("a", 20)]
     assert a.record.snapshot().accounted
+
+
+@pytest.mark.parametrize(("waited_s", "dropped"), [(0.3, 0), (0.2, 3)])
+def test_an_engine_that_hardly_waits_cannot_catch_up(
+    monkeypatch: pytest.MonkeyPatch, waited_s: float, dropped: int
+) -> None:
+    """A quarter of the time from batch to batch."""
+    _keeps_up_for(monkeypatch, 0.5)
+    now = [100.0]
+    monkeypatch.setattr("yolotrt.pipeline.batcher.time", SimpleNamespace(monotonic=lambda: now[0]))
+    (a,) = _inlets("a", live=True)
+    batcher = Batcher([a], 1)
+    batcher.put(a, Frame(picture=PIXELS, source_id="a", index=0, received_s=now[0]))
+    batcher.take()
+    now[0] += 1 - waited_s  # the engine works
+
+    def come() -> None:
+        now[0] += waited_s
+        batcher.put(a, Frame(picture=PIXELS, source_id="a", index=1, received_s=now[0]))
+
+    threading.Timer(0.05, come).start()
+    assert len(batcher.take()) == 1
+    for index in range(5):
+        batcher.put(a, Frame(picture=PIXELS, source_id="a", index=index, received_s=now[0]))
+    assert a.record.snapshot().dropped == dropped
 
 
 def test_an_engine_has_to_show_first_that_it_keeps_up() -> None:

@@ -113,6 +113,13 @@ def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
     assert len(_read(tmp_path / "out.json", tmp_path / "out.images.json").getAnnIds()) == 3
 
 
+def test_a_model_without_names(tmp_path: Path) -> None:
+    result = frame_result(picture(), "a.png", boxes=2)
+    result = replace(result, detections=replace(result.detections, names=()))
+    _write(tmp_path / "out.json", [result])
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 2
+
+
 def test_nothing_found_and_nothing_seen(tmp_path: Path) -> None:
     _write(tmp_path / "none.json", [frame_result(picture(), "a.png", boxes=0)])
     assert json.loads((tmp_path / "none.json").read_text()) == []

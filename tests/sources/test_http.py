@@ -137,8 +137,7 @@ def _swap(source: Path, target: Path) -> None:
 
 def test_the_best_of_several_qualities_is_read_alone(address: str, tmp_path: Path) -> None:
     for name, size in (("low", (48, 64)), ("high", (96, 128))):
-        muxer = {"hls_time": "1", "hls_list_size": "0"}
-        write_video(tmp_path / f"{name}.m3u8", moving_box(75, size), muxer=muxer, encoder={"g": "25"})
+        _with_sound(tmp_path / f"{name}.m3u8", size)
     head = "#EXT-X-STREAM-INF:BANDWIDTH=%d,RESOLUTION=%s\n%s.m3u8\n"
     both = head % (200_000, "64x48", "low") + head % (2_000_000, "128x96", "high")
     (tmp_path / "all.m3u8").write_text("#EXTM3U\n" + both)
@@ -148,6 +147,41 @@ def test_the_best_of_several_qualities_is_read_alone(address: str, tmp_path: Pat
     assert len(frames) == 75
     assert "/high2.ts" in _Handler.asked
     assert "/low2.ts" not in _Handler.asked
+
+
+def _with_sound(path: Path, size: tuple[int, int]) -> None:
+    """Three seconds in pieces of one, with silence, as most playlists are."""
+    with av.open(str(path), "w", options={"hls_time": "1", "hls_list_size": "0"}) as container:
+        video = container.add_stream("libx264", rate=25, options={"g": "25"})
+        video.height, video.width, video.pix_fmt = *size, "yuv420p"
+        sound = container.add_stream("aac", rate=48_000)
+        for number, pixels in enumerate(moving_box(75, size)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="bgr24")
+            frame.pts = number
+            container.mux(video.encode(frame))
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.float32), format="fltp", layout="mono")
+            silence.sample_rate, silence.pts = 48_000, number * 1920
+            container.mux(sound.encode(silence))
+        container.mux(video.encode(None))
+        container.mux(sound.encode(None))
+
+
+def test_a_cover_is_not_the_video(address: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "plain.mp4", moving_box(30))
+    with av.open(str(tmp_path / "plain.mp4")) as before, av.open(str(tmp_path / "a.mp4"), "w") as after:
+        video = after.add_stream_from_template(before.streams.video[0])
+        cover = after.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 480, 640, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        after.mux(cover.encode(av.VideoFrame.from_ndarray(picture((480, 640)), format="bgr24")))
+        after.mux(cover.encode(None))
+        for packet in before.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                after.mux(packet)
+    frames = list(NetworkSource(f"{address}/a.mp4"))
+    assert {f.size for f in frames} == {(96, 128)}
+    assert len(frames) == 30
 
 
 def test_a_recording_that_stalls_does_not_hold_up_the_end(address: str, tmp_path: Path) -> None:

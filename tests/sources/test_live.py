@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,21 @@ def test_a_decoder_that_is_too_slow_jumps_to_a_key_frame() -> None:
     backlog.waited(0.03, now + 2)
     assert not backlog.keeps_up(now + 2, is_key=False)
     assert backlog.keeps_up(now + 2.1, is_key=True)
+
+
+def test_a_decoder_that_is_far_too_slow_jumps_as_well() -> None:
+    """Not each picture that takes long is a pause of the machine."""
+    backlog, now = _Backlog(1.0), time.monotonic()
+    kept = [backlog.keeps_up(now + 0.6 * number, is_key=False) for number in range(20)]
+    assert sum(kept) <= 4
+
+
+def test_a_recording_whose_times_begin_anew_goes_on() -> None:
+    parts: list[float | None] = [*range(5)] * 2
+    camera = _Camera((parts, None))
+    camera.info = replace(camera.info, live=False)
+    stamps = [frame.timestamp_s for frame in camera]
+    assert stamps == pytest.approx([0, 1, 2, 3, 4, 4, 5, 6, 7, 8])
 
 
 def test_waits_grow_with_the_outage() -> None:

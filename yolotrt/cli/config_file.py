@@ -19,7 +19,7 @@ def read_config(path: Path) -> dict[str, Any]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise ConfigError(f"{path}: cannot read the configuration: {e.strerror or e}") from e
-    except (yaml.YAMLError, ValueError) as e:  # ValueError: no text, or the 45th of a month
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: no text, the 45th of a month, or 0x without digits
         raise ConfigError(f"{path}: not valid YAML ({_without_content(e)})") from None
     if not isinstance(data, dict | None):
         raise ConfigError(f"{path}: not a mapping", got=type(data).__name__, expected="lines of KEY: VALUE")
@@ -29,8 +29,8 @@ def read_config(path: Path) -> dict[str, Any]:
 def _without_content(error: Exception) -> str:
     """What is wrong and where, without the lines of the file, which may hold a password."""
     mark = getattr(error, "problem_mark", None)
-    is_text = not isinstance(error, UnicodeDecodeError)
+    is_value = isinstance(error, ValueError) and not isinstance(error, UnicodeDecodeError)
     what = getattr(error, "problem", None) or (
-        "it holds a date that no calendar has" if is_text else "it holds characters that no text has"
+        "it holds a date or a number that there is not" if is_value else "it holds characters that no text has"
     )
     return f"line {mark.line + 1}: {what}" if mark is not None else what

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -114,9 +114,11 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
         click.echo(f"Model: {model}{why}, in {detector.info}", err=True)
         if _choose_decoders(detector, options, [o.source for o in opened]).nvdec is not None:
             stack.enter_context(own_stdout())  # PyNvVideoCodec writes there
+        running = _Running()
+        _serve_metrics(options, running, stack)  # before outputs, which empty older files: its port may be taken
         made = stack.enter_context(Outputs(outputs, {o.name: o.source for o in opened}))
-        streams = detect_streams.make_streams(opened, detector, options, made)
-        statistics = _run(detector, streams, made, options, model)
+        running.streams = detect_streams.make_streams(opened, detector, options, made)
+        statistics = _run(detector, running, made, options, model)
     if statistics.problems:
         ctx.exit(1)
 
@@ -148,19 +150,28 @@ def _choose_decoders(detector: Detector, options: DetectConfig, sources: list[So
     return decoders
 
 
-def _run(detector: Detector, streams: list[Stream], made: Outputs, options: DetectConfig, model: str) -> RunStatistics:
+@dataclasses.dataclass
+class _Running:
+    """What there is to see of a run so far."""
+
+    streams: list[Stream] = dataclasses.field(default_factory=list)
+    pipeline: Pipeline | None = None
+
+    def status(self) -> Sequence[StreamStatus]:
+        return () if self.pipeline is None else self.pipeline.status()
+
+
+def _run(detector: Detector, running: _Running, made: Outputs, options: DetectConfig, model: str) -> RunStatistics:
     from yolotrt.cli import interrupts
     from yolotrt.cli.detect_report import display
     from yolotrt.cli.short_pauses import short_pauses
     from yolotrt.pipeline import Pipeline
 
     interrupt: KeyboardInterrupt | None = None
-    with contextlib.ExitStack() as stack, display(streams) as shown:
-        running: list[Pipeline] = []
-        # First of all, since a port may be taken, and outputs empty older files.
-        _serve_metrics(options, lambda: [status for each in running for status in each.status()], streams, stack)
+    streams = running.streams
+    with display(streams) as shown:
         shared = made.shared(lambda: pipeline.stop())  # noqa: PLW0108 (there is none yet)
-        pipeline = Pipeline(
+        running.pipeline = pipeline = Pipeline(
             detector,
             streams,
             shared,
@@ -169,7 +180,6 @@ def _run(detector: Detector, streams: list[Stream], made: Outputs, options: Dete
             on_state=shown.on_state,
         )
         shown.follow(pipeline.status)
-        running.append(pipeline)
         for address in made.addresses:
             click.echo(f"Streams: {address}", err=True)
         try:
@@ -216,12 +226,7 @@ def _tell(
         )
 
 
-def _serve_metrics(
-    options: DetectConfig,
-    status: Callable[[], Sequence[StreamStatus]],
-    streams: list[Stream],
-    stack: contextlib.ExitStack,
-) -> None:
+def _serve_metrics(options: DetectConfig, running: _Running, stack: contextlib.ExitStack) -> None:
     """Serve metrics until `stack` ends, if they are asked for."""
     if options.metrics is None:
         return
@@ -229,5 +234,5 @@ def _serve_metrics(
     from yolotrt.metrics import MetricsServer, parse_address
 
     address = parse_address(options.metrics, option="metrics")
-    server = stack.enter_context(MetricsServer(address, status, counts=lambda: counts_of(streams)))
+    server = stack.enter_context(MetricsServer(address, running.status, counts=lambda: counts_of(running.streams)))
     click.echo(f"Metrics: {server.url}", err=True)

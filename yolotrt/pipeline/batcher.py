@@ -20,6 +20,7 @@ from yolotrt.pipeline.stream_state import StreamRecord, StreamState
 from yolotrt.types import Frame
 
 _GATHER_S = 0.005  # that a batch of many cameras waits for more of them
+_SPARE = 0.25  # of the time from one batch to the next, that an engine waits which can catch up
 
 
 class Backlog(NamedTuple):
@@ -100,7 +101,8 @@ class Batcher:
         self._is_awaited = False
         self._waiting = 0  # frames of all inlets
         self._is_gathering = False
-        self._idle_s = float("-inf")  # when the engine last had time for more than there was
+        self._idle_s = float("-inf")  # when the engine last had time to spare
+        self._taken_s: float | None = None  # when it was given a batch
         self._cancelled = False
 
     def put(self, inlet: Inlet, frame: Frame) -> None:
@@ -142,22 +144,29 @@ class Batcher:
 
     def take(self) -> list[Taken]:
         """The next batch; waits for one. Empty when all streams are over."""
+        asked = time.monotonic()
         with self._lock:
             self._gather()
             while not self._cancelled:
                 taken = self._pick()
                 if taken:
                     self._make_room({item.inlet for item in taken})
+                    self._look_at_pace(asked)
                     return taken
                 if all(inlet.exhausted for inlet in self._inlets):
                     return []
-                is_idle = not self._waiting
                 self._is_awaited = True
                 self._filled.wait()
                 self._is_awaited = False
-                if is_idle:
-                    self._idle_s = time.monotonic()
             return []
+
+    def _look_at_pace(self, asked: float) -> None:
+        """Notice whether the engine waited for this batch long enough to catch up, had there been more."""
+        now = time.monotonic()
+        since = asked if self._taken_s is None else self._taken_s
+        if now - asked >= _SPARE * (now - since):
+            self._idle_s = now
+        self._taken_s = now
 
     def _gather(self) -> None:
         """Give many cameras a moment to fill a batch, which costs the GPU little more than a part of one.
@@ -168,8 +177,7 @@ class Batcher:
         if live < 2 or 2 * live < self._batch:
             return
         self._is_gathering = True
-        if not self._filled.wait_for(lambda: self._cancelled or self._waiting >= self._batch, _GATHER_S):
-            self._idle_s = time.monotonic()
+        self._filled.wait_for(lambda: self._cancelled or self._waiting >= self._batch, _GATHER_S)
         self._is_gathering = False
 
     def release(self, gate: Gate) -> None:
@@ -220,7 +228,7 @@ class Batcher:
         return self._pick_in_turn() if self._is_whole() else []
 
     def _backlog(self, now: float) -> Backlog:
-        """What may wait now: an engine that was idle a moment ago will be so again soon."""
+        """What may wait now: an engine that had time to spare a moment ago will have it again soon."""
         return _KEEPING_UP if now - self._idle_s < _KEEPING_UP.age_s else _BEHIND
 
     def _pick_ready(self) -> list[Taken]:

@@ -53,12 +53,12 @@ class CocoSink(Sink):
         self._results = _ArrayFile(target, "[")
         images = images_beside(target)
         self._images = _ArrayFile(images, '{"images": [') if images is not None else None
-        self._ended = False
+        self._has_seen = self._ended = False
 
     def write(self, result: FrameResult) -> None:
         frame, detections = result.frame, result.detections
         try:
-            self._names = detections.names
+            self._names, self._has_seen = detections.names, True
             image_id = self._ids.of_picture(frame)
             if self._images is not None:
                 self._images.add(self._picture(result, image_id))
@@ -87,7 +87,7 @@ class CocoSink(Sink):
     def close(self) -> None:
         if self._ended:
             return
-        if not self._names:  # nothing was detected in: an older file is worth more
+        if not self._has_seen:  # an older file is worth more
             self._discard()
             return
         self._ended = True

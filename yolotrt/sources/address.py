@@ -15,7 +15,7 @@ _WITH_HOST = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps")
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 # More names than those of secrets have these in them, and a secret may hold a /: rather too much is hidden.
-_SECRET = re.compile(r"([\w.-]*(?:pas|pw|psw|pin|token|secret|key|auth|sig|cred|jwt)[\w.-]*=)[^&#\s]*", re.I)
+_SECRET = re.compile(r"(?<![\w.-])([\w.-]*(?:pas|pw|psw|pin|token|secret|key|auth|sig|cred|jwt)[\w.-]*=)[^&#\s]*", re.I)
 _CREDENTIALS = re.compile(r"[^\s/]*:[^\s@]*@")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 

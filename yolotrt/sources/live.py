@@ -198,7 +198,8 @@ class _Clock:
         """The same of a recording, which comes as fast as it is read: by its own times alone."""
         if shot.camera_s is None:
             return self.place(shot)
-        if self._offset is None:
+        # Parts that were put together begin anew, as HLS has them.
+        if self._offset is None or shot.camera_s + self._offset < self._last - _DRIFT_S:
             self._offset = self._last - shot.camera_s
         self._last = max(shot.camera_s + self._offset, self._last)
         return self._last

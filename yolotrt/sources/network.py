@@ -230,9 +230,10 @@ def _best(container: InputContainer) -> VideoStream | None:
     """The video with the most pixels, if FFmpeg knows any; others, as HLS offers for slower lines, are not fetched."""
     import av
 
-    videos = [s for s in container.streams.video if s.codec_context is not None]
+    videos = [s for s in container.streams.video if s.codec_context and not s.disposition & s.disposition.attached_pic]
     best = max(videos, key=lambda s: (s.width or 0) * (s.height or 0), default=None)
-    for other in videos:
+    # With its sound, since a playlist is fetched for either.
+    for other in container.streams if len(videos) > 1 else ():
         if other is not best:
             with contextlib.suppress(AttributeError):  # an older PyAV fetches them, too
                 other.discard = av.stream.Discard.all
@@ -256,18 +257,19 @@ class _Backlog:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._waited_at = self._asked_at = time.monotonic()
-        self._jumping = False
+        self._jumping = self._has_stood = False
 
     def waited(self, seconds: float, now: float) -> None:
         """The reader waited so long for a packet of whatever kind."""
         if seconds > 0.001:
-            self._waited_at = now
+            self._waited_at, self._has_stood = now, False
 
     def keeps_up(self, now: float, *, is_key: bool) -> bool:
         """Whether to decode this packet of the video."""
         pause = now - self._asked_at
-        if pause > self._limit_s / 2:  # the machine stood still: what waits is soon decoded, or is too much after all
-            self._waited_at = min(self._waited_at + pause, now)
+        if pause > self._limit_s / 2 and not self._has_stood:
+            # The machine may have stood still: what waits is soon decoded. Or each picture takes so long.
+            self._waited_at, self._has_stood = min(self._waited_at + pause, now), True
         self._asked_at = now
         if now - self._waited_at > self._limit_s:
             self._jumping = True
