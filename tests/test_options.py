@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yolotrt import ExportOptions, PlanOptions
+from yolotrt import DetectOptions, ExportOptions, PlanOptions
 from yolotrt.errors import UsageError
 from yolotrt.model_spec import BatchRange
 
@@ -60,3 +60,14 @@ def test_what_is_refused(given: dict[str, Any]) -> None:
 def test_numbers_of_numpy_and_ranges() -> None:
     given: dict[str, Any] = {"imgsz": np.int64(320), "batch": (1, np.int32(4), 8)}
     assert ExportOptions(**given) == ExportOptions(imgsz=(320, 320), batch=BatchRange(min=1, opt=4, max=8))
+
+
+@pytest.mark.parametrize("classes", ["car", ("car",), (None,), 2, (2.5,), np.array([1, 2])])
+def test_classes_that_are_no_ids(classes: Any) -> None:
+    with pytest.raises(UsageError, match=r"option classes holds something other than class ids.*Detector\(classes="):
+        DetectOptions(classes=classes)
+
+
+def test_class_ids() -> None:
+    ids: Any = [np.int64(2), 1]
+    assert DetectOptions(classes=ids).classes == (2, 1)

@@ -53,7 +53,16 @@ class DetectOptions:
                 "option max_det is out of range", got=repr(self.max_det), expected="a whole number of at least 1"
             )
         _widen(self, tuples=("classes",))  # what cannot be hashed is no key of a cache
-        if self.classes is not None and any(c < 0 for c in self.classes):
+        if self.classes is None:
+            return
+        if not isinstance(self.classes, tuple) or not all(map(_is_whole, self.classes)):
+            raise UsageError(
+                "option classes holds something other than class ids",
+                got=repr(self.classes),
+                expected="a tuple or list of whole numbers",
+                remedy="Names are for Detector(classes=...), which knows those of the model.",
+            )
+        if any(c < 0 for c in self.classes):
             raise UsageError("option classes holds a negative class id", got=self.classes)
 
 

@@ -144,3 +144,23 @@ def test_gpus_are_read_from_nvidia_smi_where_cuda_cannot_be_asked(
     assert "580.65.06" in rows["driver"].detail
     assert rows["CUDA"].status in ("broken", "missing")
     assert "NVIDIA L4, compute capability 8.9, 23,034 MiB" in rows["cuda:0"].detail
+
+
+def test_an_interrupt_during_an_import_is_no_diagnosis() -> None:
+    """Where it comes out as an ImportError, the package looks as if it were missing."""
+    program = (
+        "import os, signal, sys\n"
+        "from yolotrt import cli\n"
+        "from yolotrt.diagnosis import diagnose\n"
+        "def probe():\n"
+        "    try:\n        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt as e:\n        raise ImportError('cut short') from e\n"
+        "    return []\n"
+        "diagnose._PROBES = (('a', 'b', 'machine:probe'),)\n"
+        "from yolotrt.diagnosis import machine\n"
+        "machine.probe = probe\n"
+        "sys.argv = ['yolotrt', 'doctor']\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "Interrupted.")

@@ -51,7 +51,7 @@ def test_a_gpu_without_decoders(nvdec: HostNvdec) -> None:
 def test_a_package_that_does_not_start(nvdec: HostNvdec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
     found = only(media.check_nvdec())
-    assert (found.status, found.remedy) == ("broken", 'pip install --force-reinstall "yolotrt[gpu]"')
+    assert (found.status, found.remedy) == ("broken", "pip install --force-reinstall PyNvVideoCodec")
 
 
 def test_no_gpu(nvdec: HostNvdec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (None, "ok", ""),
         (MissingExtraError("nvidia-cuda-nvrtc", "gpu", needed_for="x"), "missing", 'pip install "yolotrt[gpu]"'),
-        (CudaError("no version"), "broken", 'pip install --force-reinstall "yolotrt[gpu]"'),
+        (CudaError("no version"), "broken", "pip install --force-reinstall nvidia-cuda-nvrtc"),
     ],
 )
 def test_the_compiler(error: Exception | None, status: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:

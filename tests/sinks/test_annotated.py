@@ -15,7 +15,7 @@ from yolotrt.errors import SinkError, UsageError
 from yolotrt.sinks import AnnotatedSink
 from yolotrt.sinks.annotated import AnnotatedOptions
 from yolotrt.sinks.limits import Limit
-from yolotrt.sinks.pictures import Names
+from yolotrt.sinks.pictures import Names, save
 from yolotrt.sources import ArraysSource, SourceInfo, SourceSpec, open_source, read_image
 
 
@@ -50,6 +50,14 @@ def test_pictures_keep_name_and_format(tmp_path: Path) -> None:
         pixels = read_image(tmp_path / "out" / name)
         assert pixels.shape == (48, 64, 3)
         assert np.abs(pixels.astype(int) - picture()).max() > 50  # something is drawn on it
+
+
+def test_webp_is_as_small_as_jpeg(tmp_path: Path) -> None:
+    """OpenCV writes it without loss by itself, ten times as large."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    for name in ("a.webp", "a.jpg"):
+        save(tmp_path / name, noise)
+    assert (tmp_path / "a.webp").stat().st_size < 1.2 * (tmp_path / "a.jpg").stat().st_size
 
 
 def test_formats_that_cannot_be_written_become_the_nearest(tmp_path: Path) -> None:

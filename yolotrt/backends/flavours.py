@@ -65,6 +65,13 @@ class Capabilities:
     def can_build(self) -> bool:
         return bool(self.target)
 
+    @property
+    def again(self) -> str:
+        """The command that installs it again, by its own packages and not with yolotrt; empty for none."""
+        bindings = self.distributions[0]
+        libraries = bindings.replace("-bindings", "-libs")
+        return f"pip install --force-reinstall {bindings} {libraries}" if self.extra else ""
+
 
 TENSORRT_MAGICS = (b"ftrt", b"ptrt")
 RTX_MAGICS = (b"vtrt",)
@@ -179,8 +186,8 @@ class Flavour:
         if isinstance(found, str):
             raise BackendError(
                 f"{self.title} is installed but cannot be imported: {found}",
-                remedy=f'Install it again: pip install --force-reinstall "yolotrt[{self.can.extra}]"'
-                if self.can.extra
+                remedy=f"Install it again: {self.can.again}"
+                if self.can.again
                 else "Install it again, bindings and libraries of the same version.",
             )
         return found

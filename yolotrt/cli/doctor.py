@@ -15,9 +15,11 @@ def command(as_json: bool) -> int:
     Each back-end runs a small model whose answer is known. The exit code is 0 only where the main job can run:
     pictures can be read, and a back-end runs models.
     """
+    from yolotrt.cli import interrupts
     from yolotrt.diagnosis.diagnose import diagnose
 
     found = diagnose()
+    interrupts.check()  # one that came while a package was imported looks as if that were broken
     if as_json:
         click.echo(json.dumps(found.to_dict()))
     else:

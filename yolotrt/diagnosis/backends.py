@@ -76,7 +76,7 @@ def gpu_problem(flavour: str, version: str, capability: str) -> tuple[str, str]:
 def _flavour(flavour: Flavour, gpus: list[Gpu]) -> Check:
     name = flavour.title
     if problem := flavour.problem:
-        return Check(section=SECTION, name=name, status="broken", detail=problem, remedy=_again(flavour))
+        return Check(section=SECTION, name=name, status="broken", detail=problem, remedy=flavour.can.again)
     if not gpus:
         return _without_gpu(flavour, name)
     refused = [gpu_problem(flavour.key, flavour.version, gpu.compute_capability) for gpu in gpus]
@@ -91,7 +91,7 @@ def _flavour(flavour: Flavour, gpus: list[Gpu]) -> Check:
 
         return TensorRTBackend.open(_built(flavour, model), device=usable.index, flavour=flavour)
 
-    return _proved(name, opened, install=_again(flavour))
+    return _proved(name, opened, install=flavour.can.again)
 
 
 def _without_gpu(flavour: Flavour, name: str) -> Check:
@@ -103,7 +103,7 @@ def _without_gpu(flavour: Flavour, name: str) -> Check:
 
             _built(flavour, write_proof_model(Path(folder)))
     except Exception as e:  # noqa: BLE001 - a broken native package raises anything
-        return Check(section=SECTION, name=name, status="broken", detail=one_line(e), remedy=_again(flavour))
+        return Check(section=SECTION, name=name, status="broken", detail=one_line(e), remedy=flavour.can.again)
     return Check(section=SECTION, name=name, status="absent", detail="builds plans here; needs a GPU to run them")
 
 
@@ -137,7 +137,3 @@ def _proved(name: str, opened: Callable[[Path], Backend], *, install: str) -> Ch
     except Exception as e:  # noqa: BLE001 - a broken native package raises anything
         return Check(section=SECTION, name=name, status="broken", detail=one_line(e), remedy=install)
     return Check(section=SECTION, name=name, status="ok", detail=detail, needed=True)
-
-
-def _again(flavour: Flavour) -> str:
-    return f'pip install --force-reinstall "yolotrt[{flavour.can.extra}]"' if flavour.can.extra else ""

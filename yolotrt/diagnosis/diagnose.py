@@ -42,7 +42,7 @@ def _run(section: str, name: str, home: str) -> Sequence[Check]:
         rows.extend(probe())
     except Exception as e:  # noqa: BLE001 - whatever a broken installation raises belongs in the table
         missing = isinstance(e, ModuleNotFoundError)
-        remedy = (install_command(e) if isinstance(e, ImportError) else "") or "pip install --force-reinstall yolotrt"
+        remedy = install_command(e) if isinstance(e, ImportError) else ""
         status: Status = "missing" if missing else "broken"
         rows.append(Check(section=section, name=name, status=status, detail=one_line(e), remedy=remedy))
     return rows

@@ -87,7 +87,7 @@ def check_nvrtc() -> Iterator[Check]:
         yield Check(section=SECTION, name="NVRTC", status="missing", detail=detail, remedy=_INSTALL)
         return
     except Exception as e:  # noqa: BLE001 - a broken native package raises anything
-        again = 'pip install --force-reinstall "yolotrt[gpu]"'
+        again = "pip install --force-reinstall nvidia-cuda-nvrtc"
         yield Check(section=SECTION, name="NVRTC", status="broken", detail=one_line(e), remedy=again)
         return
     yield Check(section=SECTION, name="NVRTC", status="ok", detail=detail)

@@ -95,7 +95,7 @@ def _nvdec(package: str) -> Check:
         nvdec = Nvdec(api=load_api(), machine=gpu(Device.open(0)), limit=1, budget=Budget(0))
         refused = {codec: nvdec.refusal(codec, (1080, 1920)) for codec in CODECS}
     except Exception as e:  # noqa: BLE001 - a broken native package raises anything
-        again = 'pip install --force-reinstall "yolotrt[gpu]"'
+        again = "pip install --force-reinstall PyNvVideoCodec"
         return Check(section=SECTION, name="NVDEC", status="broken", detail=one_line(e), remedy=again)
     decoded = [codec for codec, why in refused.items() if not why]
     if not decoded:

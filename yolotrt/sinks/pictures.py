@@ -17,6 +17,9 @@ _FORMATS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".jp2", ".avif", ".ppm")
 )
 _NEAREST = {".jfif": ".jpg", ".mpo": ".jpg", ".pnm": ".ppm", ".pgm": ".ppm", ".pbm": ".ppm"}
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
+# Without one, WebP is lossless: ten times the time and the size.
+_QUALITY = {".jpg": _JPEG, ".jpeg": _JPEG, ".jpe": _JPEG, ".webp": (cv2.IMWRITE_WEBP_QUALITY, 95)}
 _FRAME = re.compile(r"(.*)-\d{6,}", re.DOTALL)  # a video's name, and the number of a frame
 
 
@@ -31,9 +34,8 @@ def name_for(name: str) -> str:
 def save(target: Path, pixels: ImageU8) -> None:
     """Write a picture, BGR `uint8 [H, W, 3]`, whole or not at all. Raises SinkError where it cannot be written."""
     suffix = target.suffix.lower()
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg", ".jpe") else []
     try:
-        ok, data = cv2.imencode(suffix, pixels, quality)
+        ok, data = cv2.imencode(suffix, pixels, _QUALITY.get(suffix, ()))
     except cv2.error as e:
         raise SinkError(f"cannot write {target}: the picture cannot be encoded ({e.err or e})") from e
     if not ok:
