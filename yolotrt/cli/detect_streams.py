@@ -54,16 +54,9 @@ def make_streams(opened: list[Opened], detector: Detector, options: DetectConfig
     # What may fail comes before the sinks, which empty older files.
     frames = [options.frames_of(found.config, detector) for found in opened]
     steps = [_steps(found, options) for found in opened]
-    names = file_names(opened)
     return [
-        Stream(
-            found.source,
-            _own_sinks(found, names[place], outputs),
-            name=found.name,
-            options=frames[place],
-            steps=steps[place],
-        )
-        for place, found in enumerate(opened)
+        Stream(found.source, _own_sinks(found, name, outputs), name=found.name, options=of, steps=own)
+        for found, name, of, own in zip(opened, file_names(opened), frames, steps, strict=True)
     ]
 
 

@@ -52,11 +52,10 @@ def check_place(url: str, *, what: str = "the address of a stream") -> None:
     """
     scheme, _, rest = url.partition("://")
     authority = _authority(rest)
-    place = authority.rpartition("@")[2]
-    host, colon, port = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:?)(.*)", place, re.DOTALL).groups()  # type: ignore[union-attr]
+    host, colon, port = _place(authority)
     is_in_password = "@" in rest[len(authority) :] and "@" not in authority
     remedy = "In a password, write / as %2F, ? as %3F and # as %23." if is_in_password else None
-    if scheme.lower() in _WITH_HOST and not host.strip("[] "):
+    if scheme.lower() in _WITH_HOST and not host:
         raise UsageError(
             f"{what} has no host", got=without_credentials(url), expected=f"{scheme}://HOST", remedy=remedy
         )
@@ -69,8 +68,7 @@ def check_place(url: str, *, what: str = "the address of a stream") -> None:
 
 def host_of(url: str) -> str:
     """The host, without user and port; empty where there is none."""
-    place = _authority(url.partition("://")[2]).rpartition("@")[2]
-    return re.sub(r":\d*$", "", place).strip("[] ")
+    return _place(_authority(url.partition("://")[2]))[0]
 
 
 def has_credentials(url: str) -> bool:
@@ -81,6 +79,13 @@ def has_credentials(url: str) -> bool:
 def _authority(rest: str) -> str:
     """`user:password@host:port`, as FFmpeg reads it: the first of these characters ends it, even in a password."""
     return re.split(r"[/?#]", rest, maxsplit=1)[0]
+
+
+def _place(authority: str) -> tuple[str, str, str]:
+    """The host without its brackets, the colon behind it, and what stands for the port; empty where there is none."""
+    place = authority.rpartition("@")[2]
+    host, colon, port = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:?)(.*)", place, re.DOTALL).groups()  # type: ignore[union-attr]
+    return host.strip("[] "), colon, port
 
 
 def without_credentials(url: str) -> str:
