@@ -21,6 +21,7 @@ from typing import IO
 from yolotrt.errors import SinkError, UsageError
 
 STANDARD_OUTPUT = Path("/dev/stdout")
+_ITS_NAMES = (STANDARD_OUTPUT, Path("/dev/fd/1"), Path("/proc/self/fd/1"))
 _STEM = 40  # letters of a name that its temporary name keeps, so that the longest names still fit
 
 
@@ -59,7 +60,7 @@ def _passed_on(target: Path) -> Iterator[Path]:
     """A temporary file elsewhere, since there is none beside a device, whose content goes to `target` on success."""
     with writing(target), tempfile.TemporaryDirectory() as folder:
         mode = target.stat().st_mode
-        if target != STANDARD_OUTPUT and (stat.S_ISBLK(mode) or stat.S_ISSOCK(mode)):
+        if not is_standard_output(target) and (stat.S_ISBLK(mode) or stat.S_ISSOCK(mode)):
             raise SinkError(f"cannot write {target}: it is a disk or a socket", remedy="Choose another output path.")
         temporary = Path(folder) / f"output{target.suffix}"
         temporary.touch()
@@ -70,13 +71,18 @@ def _passed_on(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _opened(target: Path) -> Iterator[IO[bytes]]:
-    if target == STANDARD_OUTPUT and sys.stdout is not None:  # the name may lead elsewhere, see cli/own_stdout.py
+    if is_standard_output(target) and sys.stdout is not None:
         sys.stdout.flush()  # what was printed before comes first
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     with target.open("wb") as stream:
         yield stream
+
+
+def is_standard_output(target: Path) -> bool:
+    """Whether it is standard output, by any of its names. Those may lead elsewhere, see cli/own_stdout.py."""
+    return target in _ITS_NAMES
 
 
 def is_pipe_or_device(target: Path) -> bool:
@@ -86,7 +92,7 @@ def is_pipe_or_device(target: Path) -> bool:
     except OSError:
         return False
     # A file that is standard output holds more than what is written now, and stays as well.
-    return target == STANDARD_OUTPUT or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return is_standard_output(target) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def behind_link(target: Path) -> Path:

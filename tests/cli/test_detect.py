@@ -309,6 +309,8 @@ _WRONG = [
     (["red.png", "--device", "tpu"], 2, "option device is unknown"),
     (["red.png", "--backend", "tflite"], 2, "option backend is unknown"),
     (["red.png", "--json", "--jsonl", "-"], 2, "both claim standard output"),
+    (["red.png", "--jsonl", "/dev/fd/1", "--coco", "/dev/stdout"], 2, "--coco /dev/stdout both claim standard output"),
+    (["red.png", "--json", "--coco", "/dev/fd/1"], 2, "--json and --coco /dev/fd/1 both claim standard output"),
     (["red.png", "--config", "bad.yaml"], 2, "unknown key 'confidence'"),
     (["red.png", "--config", "none.yaml"], 2, "cannot read the configuration"),
     (["red.png", "--save", "."], 2, "would replace"),

@@ -214,10 +214,11 @@ def test_links_and_pipes_stay(run: CommandLine, work: Path) -> None:
     assert not (work / "pipe.images.json").exists()  # beside a device there is no place for it
 
 
-def test_results_on_standard_output(run: CommandLine, work: Path) -> None:
-    lines, _, summary = _detect(run, "red.png", "--coco", "/dev/stdout").out.partition("\n]\n")
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1"])
+def test_results_on_standard_output(run: CommandLine, work: Path, name: str) -> None:
+    lines, _, summary = _detect(run, "red.png", "--coco", name).out.partition("\n]\n")
     assert {row["image_id"] for row in json.loads(lines + "]")} == {1}
-    assert "Written: /dev/stdout" in summary
+    assert f"Written: {name}" in summary
 
 
 def test_lines_on_standard_output_by_its_name(run: CommandLine, work: Path) -> None:

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import av
 import cv2
@@ -80,6 +80,17 @@ def test_a_page_and_single_pictures(sink: MjpegSink) -> None:
     assert image.shape == (48, 64, 3)
     with pytest.raises(urllib.error.HTTPError, match="404"):
         _get(sink.url + "c.mp4")
+
+
+@pytest.mark.usefixtures("feeding")
+@pytest.mark.parametrize(("path", "status"), [("", 200), ("b.mp4", 200), ("b.mp4.jpg", 200), ("c.mp4", 404)])
+def test_a_monitor_asks_for_no_more_than_the_head(sink: MjpegSink, path: str, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(sink.url).port), 5) as line:
+        line.sendall(f"HEAD /{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: line.recv(4096), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert f" {status} ".encode() in head.splitlines()[0]
+    assert body == b""
 
 
 @pytest.mark.usefixtures("feeding")

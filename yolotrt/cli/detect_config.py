@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from yolotrt.cli.config_file import read_config
 from yolotrt.counting.options import CountOptions
 from yolotrt.errors import ConfigError, UsageError
-from yolotrt.files import STANDARD_OUTPUT
+from yolotrt.files import is_standard_output
 from yolotrt.options import DetectOptions, check_keys
 from yolotrt.pipeline.stream import Region, StreamOptions
 from yolotrt.sinks import JsonLinesOptions, OutputOptions
@@ -128,9 +128,14 @@ class DetectConfig:
     def __post_init__(self) -> None:
         check_choice(self.decoder)
         check_processes(self.decode_processes)
-        if self.json and self.lines_to_stdout:
+        claims = {
+            "--json": self.json,
+            "--jsonl -": self.lines_to_stdout,
+            f"--coco {self.coco}": self.coco is not None and is_standard_output(self.coco),
+        }
+        if len(both := [name for name, is_one in claims.items() if is_one]) > 1:
             raise UsageError(
-                "--json and --jsonl - both claim standard output", remedy="Give --jsonl a file, or leave one out."
+                f"{both[0]} and {both[1]} both claim standard output", remedy="Give one a file, or leave it out."
             )
         StreamOptions(fps=self.fps, stride=self.stride)
         if self.metrics is not None:
@@ -259,7 +264,7 @@ def _checked(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _converted(values: dict[str, Any], where: str) -> dict[str, Any]:
     if "classes" in values:
         values["classes"] = _classes(values["classes"])
-    if values.get("jsonl") in _STANDARD_OUTPUT:  # by its name, it may be a file to empty, or lead to standard error
+    if is_standard_output(Path(values.get("jsonl", ""))):  # by its name, it may be a file to empty
         values["jsonl"] = "-"
     for key in ("save", "crops", "coco", "coco_like"):
         if key in values:
@@ -285,7 +290,6 @@ _ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-_STANDARD_OUTPUT = (str(STANDARD_OUTPUT), "/dev/fd/1", "/proc/self/fd/1")
 _NAMES_OF_FILES = ("model", "save", "jsonl", "coco", "coco_like", "crops")  # an empty one would be the current folder
 
 

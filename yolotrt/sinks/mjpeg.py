@@ -117,6 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self.send_error(404, "no such stream, or it has not given a picture yet")
 
+    def do_HEAD(self) -> None:
+        """Answer without the body: who watches over servers asks so."""
+        self.do_GET()
+
     def _page(self, streams: list[str]) -> None:
         figures = "".join(
             f'<figure><img src="/{quote(name, safe="", errors="surrogateescape")}">'
@@ -138,13 +142,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
     def _stream(self, name: str) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
+        if self.command == "HEAD":
+            return
         for found in self._held(name):
             data = self.server.jpeg(found)
             self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
