@@ -139,6 +139,18 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch, encoder: bool) -> None:
     assert len([1 for name, _ in found if name == "yolotrt_gpu_memory_total_bytes"]) == 1
 
 
+def test_a_driver_that_gives_no_answer_ends_no_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _nvml(encoder=True)
+
+    def count() -> int:
+        raise module.NVMLError("lost")
+
+    vars(module)["nvmlDeviceGetCount"] = count
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    with MetricsServer(("127.0.0.1", 0), list) as server:
+        assert not [name for name, _ in _scrape(server.url) if name.startswith("yolotrt_gpu")]
+
+
 def test_without_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     monitor = GpuMonitor()

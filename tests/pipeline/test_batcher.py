@@ -150,7 +150,9 @@ def test_pictures_that_arrive_together_are_both_used() -> None:
 
 
 def _idle(batcher: Batcher, inlet: Inlet) -> None:
-    """Let the engine have waited for a picture."""
+    """Let the engine have waited for its second picture."""
+    batcher.put(inlet, _frame(-2, age_s=0))
+    assert len(batcher.take()) == 1
     threading.Timer(0.05, batcher.put, (inlet, _frame(-1, age_s=0))).start()
     assert len(batcher.take()) == 1
 
@@ -217,6 +219,25 @@ def test_an_engine_has_to_show_first_that_it_keeps_up() -> None:
     for index in range(5):
         batcher.put(a, _frame(index, age_s=0))
     assert a.record.snapshot().dropped == 3
+    batcher.take()  # which waited for nothing
+    for index in range(5, 10):
+        batcher.put(a, _frame(index, age_s=0))
+    assert a.record.snapshot().dropped == 6
+
+
+def test_an_engine_that_waits_for_an_output_catches_nothing_up() -> None:
+    (a,) = _inlets("a", live=True)
+    gate = Gate(3)
+    a.gates = (gate,)
+    batcher = Batcher([a], 1)
+    _idle(batcher, a)
+    batcher.put(a, _frame(0, age_s=0))
+    assert _taken(batcher) == [("a", 0)]  # the output has all that it takes
+    for index in range(1, 6):
+        batcher.put(a, _frame(index, age_s=0))
+    assert a.record.snapshot().dropped == 3
+    batcher.release(gate)
+    assert _taken(batcher) == [("a", 4)]
 
 
 def test_no_picture_is_older_than_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,8 +254,9 @@ def test_many_cameras_lose_nothing_after_a_stall(monkeypatch: pytest.MonkeyPatch
     _keeps_up_for(monkeypatch, 60.0)
     inlets = _inlets(*(f"{n}" for n in range(16)), live=True)
     batcher = Batcher(inlets, 32)
-    batcher.put(inlets[0], _frame(0, age_s=0))
-    assert _taken(batcher) == [("0", 0)]  # it had a moment for more
+    for index in (-1, 0):
+        batcher.put(inlets[0], _frame(index, age_s=0))
+        assert _taken(batcher) == [("0", index)]  # it had a moment for more
     for index in range(1, 5):
         for inlet in inlets:
             inlet.max_latency_s = 60.0

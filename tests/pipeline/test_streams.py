@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -48,13 +49,16 @@ class _Collector(Sink):
     def __init__(self) -> None:
         super().__init__()
         self.results: list[FrameResult] = []
-        self.ended = False
+        self.ended = self.aborted = False
 
     def write(self, result: FrameResult) -> None:
         self.results.append(result)
 
     def close(self) -> None:
         self.ended = True
+
+    def abort(self) -> None:
+        self.aborted = True
 
 
 def test_each_stream_gets_all_its_frames_in_order(detector: Detector, videos: list[Path]) -> None:
@@ -100,6 +104,15 @@ def test_stride_and_rate(detector: Detector, videos: list[Path]) -> None:
     assert found[1] == [0, 3, 5, 8, 10, 13, 15, 18, 20, 23, 25, 28, 30, 33, 35, 38]
     assert found[2] == [0, 6, 10, 16, 20, 26, 30, 36]
     assert found[3] == list(range(40))
+
+
+def test_a_rate_begins_anew_with_each_video(detector: Detector, tmp_path: Path) -> None:
+    for name in "abc":
+        write_video(tmp_path / f"{name}.mp4", moving_box(20))  # 0.8 s
+    cv2.imwrite(str(tmp_path / "d.png"), picture())
+    sink = _Collector()
+    Pipeline(detector, [Stream(open_source(tmp_path), [sink], options=StreamOptions(fps=1))]).run()
+    assert [Path(r.frame.source_id).name for r in sink.results] == ["a.mp4", "b.mp4", "c.mp4", "d.png"]
 
 
 def test_thresholds_of_their_own(detector: Detector) -> None:
@@ -309,6 +322,41 @@ def test_a_reader_notices_the_end_though_it_hands_in_nothing(detector: Detector)
     assert all(status.accounted for status in pipeline.status())
 
 
+class _Damaged(Source):
+    """Nothing of it can be read, and it is long."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(SourceInfo(kind="video", name=name))
+        self.told = 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        while True:
+            self.told += 1
+            if self.info.name == "packets":
+                self.watcher.corrupt()
+            else:
+                self.on_problem(SourceError(f"{self.told} cannot be read"))
+            yield from ()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["packets", "pictures"])
+def test_a_reader_of_damaged_things_notices_the_end(detector: Detector, name: str) -> None:
+    source = _Damaged(name)
+    pipeline = Pipeline(detector, [Stream(source)])
+
+    def stop() -> None:
+        while not source.told:
+            time.sleep(0.001)
+        pipeline.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    pipeline.run()
+    thread.join()
+    assert pipeline.status()[0].accounted
+
+
 @pytest.mark.timeout(60)
 def test_an_interrupt_from_another_thread(detector: Detector) -> None:
     sink, began = _Collector(), threading.Event()
@@ -328,7 +376,8 @@ def test_an_interrupt_from_another_thread(detector: Detector) -> None:
         pipeline.run()
     thread.join()
     assert pipeline.statistics.interrupted
-    assert sink.ended
+    assert sink.aborted
+    assert not sink.ended
     assert all(status.accounted and not status.running for status in pipeline.status())
 
 

@@ -212,6 +212,26 @@ def test_streams_that_share_a_folder(tmp_path: Path) -> None:
     assert len({path for sink in sinks for path in sink.outputs}) == 2
 
 
+def test_runs_that_share_a_folder_and_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yolotrt.sinks.annotated.stamp", lambda: "20261129-083000")
+    sinks = [AnnotatedSink(tmp_path, _live()) for _ in range(3)]
+    for sink, count in zip(sinks, (5, 6, 7), strict=True):
+        _record(sink, range(count))
+    for sink in sinks:
+        sink.close()
+    found = {path.name: len(video_times(path)) for path in tmp_path.iterdir()}
+    begin = "street-20261129-083000"
+    assert found == {f"{begin}.mp4": 5, f"{begin}-2.mp4": 6, f"{begin}-3.mp4": 7}
+
+
+def test_live_streams_are_split_by_the_hour_unless_told_otherwise(tmp_path: Path) -> None:
+    sink = AnnotatedSink(tmp_path, _live())
+    for seconds in (0, 3599, 3600, 7300):
+        sink.write(frame_result(picture(), "rtsp://host/street", index=seconds, timestamp_s=seconds))
+    sink.close()
+    assert [len(video_times(path)) for path in sink.outputs] == [2, 1, 1]
+
+
 def test_copies_of_files_that_share_a_folder_have_names_in_the_order_of_the_streams(tmp_path: Path) -> None:
     paths = [write_video(tmp_path / folder / "v.mp4", moving_box(3)) for folder in "ab"]
     names = Names()

@@ -149,7 +149,9 @@ def test_a_client_of_a_stream_that_is_silent_gets_its_picture_again(sink: MjpegS
     client.request("GET", "/a")
     answer, said = client.getresponse(), b""
     while said.count(b"--frame") < 3:
-        said += answer.read(1)
+        more = answer.read(1)
+        assert more, "the stream has ended"
+        said += more
     client.close()
 
 

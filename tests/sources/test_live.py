@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from tests.support.rtsp import wait_until
 from tests.support.watched import watched
 from yolotrt.errors import UsageError
 from yolotrt.sources import LiveOptions, SourceInfo, StreamState, WebcamSource
-from yolotrt.sources.live import LiveSource, LostError, Shot
+from yolotrt.sources.live import LiveSource, LostError, Shot, _Outage
 from yolotrt.sources.network import _Backlog
 
 
@@ -114,7 +116,14 @@ def test_waits_grow_with_the_outage() -> None:
         list(camera)
     waits = [later - earlier for earlier, later in itertools.pairwise(camera.began)]
     assert len(waits) == 7
-    assert all(0.09 < wait < 0.3 for wait in waits)
+    assert all(0.19 < wait < 0.6 for wait in waits)
+
+
+def test_what_is_asked_about_rarely_is_never_asked_about_sooner() -> None:
+    outage = _Outage(retries=None)
+    pauses = [outage.pause_s(LostError("404", pause_s=30)) for _ in range(100)]
+    assert min(pauses) >= 30
+    assert 31 < max(pauses) < 40, "not all at the same moment"
 
 
 def test_an_error_without_hope_ends_only_what_was_never_live() -> None:
@@ -150,6 +159,14 @@ def test_a_permanent_error_is_asked_about_rarely_and_stopping_does_not_wait_for_
 def test_options_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="option"):
         LiveOptions(**options)
+
+
+def test_webcams_that_are_opened_side_by_side_leave_opencv_as_loud_as_before() -> None:
+    before = cv2.utils.logging.getLogLevel()
+    with ThreadPoolExecutor(8) as pool:
+        for device in range(70, 110):
+            pool.submit(list, WebcamSource(device, name="desk"))
+    assert cv2.utils.logging.getLogLevel() == before
 
 
 def test_a_webcam_that_is_not_there() -> None:

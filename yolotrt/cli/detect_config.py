@@ -168,7 +168,7 @@ class DetectConfig:
     @property
     def outputs(self) -> OutputOptions:
         """Where results go. Raises UsageError for what makes no sense."""
-        split = None if self.split is None else Limit.parse(self.split, option="split")
+        split = AnnotatedOptions.split if self.split is None else Limit.parse(self.split, option="split")
         rotate = None if self.jsonl_rotate is None else Limit.parse(self.jsonl_rotate, option="jsonl-rotate")
         self._refuse_idle_options()
         return OutputOptions(

@@ -47,7 +47,10 @@ class GpuMonitor:
         import pynvml
 
         loads = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
+        count = 0
+        with contextlib.suppress(pynvml.NVMLError):  # of the driver as a whole: it is being replaced, say
+            count = pynvml.nvmlDeviceGetCount()
+        for index in range(count):
             with contextlib.suppress(pynvml.NVMLError):
                 loads.append(_load(index))
         return loads

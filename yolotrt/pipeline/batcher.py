@@ -118,7 +118,7 @@ class Batcher:
             inlet.waiting.append(frame)
             self._waiting += 1
             inlet.record.count(read=1, waiting=1)
-            if inlet.live and len(inlet.waiting) > self._backlog(time.monotonic()).pictures:
+            if inlet.live and len(inlet.waiting) > self._most_of(inlet):
                 self._drop_oldest(inlet)
             self._tell()
 
@@ -163,8 +163,7 @@ class Batcher:
     def _look_at_pace(self, asked: float) -> None:
         """Notice whether the engine waited for this batch long enough to catch up, had there been more."""
         now = time.monotonic()
-        since = asked if self._taken_s is None else self._taken_s
-        if now - asked >= _SPARE * (now - since):
+        if self._taken_s is not None and now - asked >= _SPARE * (now - self._taken_s):
             self._idle_s = now
         self._taken_s = now
 
@@ -230,6 +229,10 @@ class Batcher:
     def _backlog(self, now: float) -> Backlog:
         """What may wait now: an engine that had time to spare a moment ago will have it again soon."""
         return _KEEPING_UP if now - self._idle_s < _KEEPING_UP.age_s else _BEHIND
+
+    def _most_of(self, inlet: Inlet) -> int:
+        """How many pictures of a camera may wait. An engine that waits for a slow output catches nothing up."""
+        return (self._backlog(time.monotonic()) if inlet.has_room() else _BEHIND).pictures
 
     def _pick_ready(self) -> list[Taken]:
         """Whatever is there, without waiting for more: a frame of each stream in turn, the longest unserved first."""

@@ -84,6 +84,7 @@ class StreamReader(Watcher):
 
     def corrupt(self) -> None:
         self._inlet.record.count(corrupt=1)
+        self._batcher.raise_if_over(self._inlet)  # what is damaged may go on for long
 
     def decoder(self, name: str, why: str) -> None:
         self._inlet.record.decodes(f"{name} ({why})" if why else name)

@@ -81,7 +81,7 @@ class Pipeline:
         self._writers: list[Writer] = []
         alone = len(self._lines) == 1  # then one writer keeps all outputs at the same frame
         for line in self._lines:
-            line.stream.source.on_problem = self._problem
+            line.stream.source.on_problem = partial(self._problem, line)
             own = (*line.stream.sinks, *sinks) if alone else line.stream.sinks
             self._connect([line], own, ahead_of(batch), partial(self._stream_failed, line))
         self._connect(self._lines, () if alone else sinks, ahead_of(batch), self._run_failed)
@@ -231,10 +231,11 @@ class Pipeline:
         self._reading.raise_error()
         self.statistics.problems += self._reading.problems()
 
-    def _problem(self, error: SourceError) -> None:
+    def _problem(self, line: _Line, error: SourceError) -> None:
         self.statistics.problems.append(str(error))
         if self._on_problem is not None:
             self._on_problem(error)
+        self._batcher.raise_if_over(line.inlet)  # a folder of pictures that cannot be read is long, too
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -20,6 +20,8 @@ from yolotrt.sources.base import Source, SourceInfo
 from yolotrt.types import Frame, FrameResult
 
 _BACK_S = 1.0  # a live stream whose times jump back by more has begun anew
+# The index of a recording stays in memory until it is closed, 72 bytes a frame: of a hundred cameras, 19 GB a day.
+_SPLIT = Limit(seconds=3600)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +30,12 @@ class AnnotatedOptions:
 
     Attributes:
         encoder: of videos: `auto` takes NVENC where there is one, else x264.
-        split: when the file of a live stream is that long or large, the next one is begun. Other videos stay whole.
+        split: when the file of a live stream is that long or large, the next one is begun; after an hour by default.
+            Other videos stay whole.
     """
 
     encoder: Encoder = "auto"
-    split: Limit | None = None
+    split: Limit = _SPLIT
 
     def __post_init__(self) -> None:
         h264.check_encoder(self.encoder)
@@ -122,12 +125,8 @@ class AnnotatedSink(Sink):
 
     def _begin(self, frame: Frame, info: SourceInfo) -> _Recording:
         streamed = info.kind != "video"
-        if streamed:
-            name = f"{pictures.safe_name(self._name or info.name.rpartition('/')[2])}-{stamp()}.mp4"
-        else:
-            name = self._copy_of(frame.source_id)
         file = VideoFile(
-            self._target(frame.source_id, name),
+            self._new(info) if streamed else self._target(frame.source_id, self._copy_of(frame.source_id)),
             frame.size,
             fps=info.fps,
             time_base=info.time_base,
@@ -146,8 +145,6 @@ class AnnotatedSink(Sink):
         if frame.size != recording.size or frame.timestamp_s < recording.last_s - _BACK_S:
             return True
         split = self._options.split
-        if split is None:
-            return False
         return split.reached(seconds=frame.timestamp_s - recording.first_s, size=recording.file.size)
 
     def _copy_of(self, path: str) -> str:
@@ -159,6 +156,18 @@ class AnnotatedSink(Sink):
     def _target(self, source_id: str, name: str) -> Path:
         reserved = self._reserved.get(source_id)
         return self._folder / (reserved.popleft() if reserved else self._names.free(name))
+
+    def _new(self, info: SourceInfo) -> Path:
+        """Where a live stream goes: a file that no other run has begun in the same second.
+
+        Cameras of one make have one address apart from the host, and may have a run each.
+        """
+        name = f"{pictures.safe_name(self._name or info.name.rpartition('/')[2])}-{stamp()}.mp4"
+        while True:
+            target = self._folder / self._names.free(name)
+            with files.writing(target), contextlib.suppress(FileExistsError):
+                target.touch(exist_ok=False)
+                return target
 
     def _finish(self, *, cut: bool = False) -> None:
         if self._open is not None:

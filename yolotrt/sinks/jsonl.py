@@ -38,8 +38,8 @@ class JsonLinesSink(Sink):
 
         Args:
             append: keep the lines that are there. One that was torn by the end of an earlier run is taken away.
-            rotate: when the file is that old or large, it becomes `NAME-DATE-TIME.SUFFIX` (of its begin) and a new
-                one is begun.
+            rotate: when the file is that large, or this run has written to it for that long, it becomes
+                `NAME-DATE-TIME.SUFFIX` (of that begin) and a new one is begun.
             streams: name the stream of each line.
 
         Raises:

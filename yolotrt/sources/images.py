@@ -163,7 +163,7 @@ def _decode(data: bytes) -> ImageU8 | None:
 
 @contextlib.contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV's own log lines about bad pictures off standard error; yolotrt reports them itself."""
+    """Keep OpenCV's own log lines off standard error; yolotrt reports bad pictures and cameras itself."""
     logging = getattr(cv2.utils, "logging", None)
     if logging is None:
         yield

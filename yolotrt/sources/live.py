@@ -235,5 +235,6 @@ class _Outage:
 
     def pause_s(self, error: LostError) -> float:
         tenth = (time.monotonic() - self._since) / 10
-        pause = min(max(tenth, self.shortest_s), self.longest_s)
-        return max(pause, error.pause_s) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+        chance = random.random()  # noqa: S311 (no secret)
+        pause = min(max(tenth, 2 * self.shortest_s), self.longest_s) * (1 + chance) / 2
+        return max(pause, error.pause_s * (1 + chance / 4))

@@ -6,6 +6,8 @@ from __future__ import annotations
 class Selection:
     """Every n-th frame, and so many per second of the source's own time. To be asked of each frame, in order.
 
+    Each of several videos begins at index 0, and with a second of its own.
+
     Args:
         stride: take every n-th frame.
         fps: take at most so many per second; None takes all.
@@ -17,6 +19,8 @@ class Selection:
 
     def takes(self, index: int, timestamp_s: float) -> bool:
         """Whether the frame of this number and time is one of them."""
+        if index == 0:
+            self._slot = None
         return index % self._stride == 0 and self._is_in_new_slot(timestamp_s)
 
     def _is_in_new_slot(self, timestamp_s: float) -> bool:

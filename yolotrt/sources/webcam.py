@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from yolotrt.sources.base import SourceInfo
+from yolotrt.sources.images import quiet_opencv
 from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
 from yolotrt.types import ImageU8
 
@@ -55,14 +56,9 @@ def _retrieving(capture: cv2.VideoCapture, name: str) -> Callable[[], ImageU8]:
 
 @contextlib.contextmanager
 def _opened(device: int | str, name: str) -> Iterator[cv2.VideoCapture]:
-    # OpenCV writes several lines of its own about a device that it cannot open.
-    logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
-    try:
-        is_device_file = isinstance(device, str) and device.startswith("/dev/")
+    is_device_file = isinstance(device, str) and device.startswith("/dev/")
+    with quiet_opencv():  # it has several lines to say about a device that it cannot open
         capture = cv2.VideoCapture(device, cv2.CAP_V4L2 if is_device_file else cv2.CAP_ANY)
-    finally:
-        logging.setLogLevel(level)
     try:
         if not capture.isOpened():
             raise LostError(
