@@ -26,14 +26,13 @@ class Channel(Generic[T]):
         self._finished = False
         self._cancelled = False
         self._error: BaseException | None = None  # of the producer: raised behind its last item
-        self._refusal: BaseException | None = None  # of the consumer: raised at the next `put`
 
     def put(self, item: T) -> None:
-        """Add an item; waits for room. Raises what the consumer gave to `cancel`, else CancelledError."""
+        """Add an item; waits for room. Raises CancelledError."""
         with self._changed:
             self._changed.wait_for(lambda: self._cancelled or len(self._items) < self._capacity)
             if self._cancelled:
-                raise self._refusal or CancelledError
+                raise CancelledError
             self._items.append(item)
             self._changed.notify_all()
 
@@ -58,10 +57,9 @@ class Channel(Generic[T]):
             self._finished, self._error = True, error
             self._changed.notify_all()
 
-    def cancel(self, error: BaseException | None = None) -> None:
+    def cancel(self) -> None:
         """Either side: give up what is in the channel and wake the other side."""
         with self._changed:
             self._cancelled = True
-            self._refusal = self._refusal or error
             self._items.clear()
             self._changed.notify_all()
