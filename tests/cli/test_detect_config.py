@@ -84,6 +84,12 @@ def test_the_example_of_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         ("streams: [{url: 0, stride: 0}]", "option stride is out of range, got 0"),
         ("streams: [{url: 0, roi: [0, 0, 1]}]", "no rectangle"),
         ("streams: [{url: 0, roi: [0, 0, 1, x]}]", "no rectangle"),
+        ("streams: [{url: 0}, {url: 0, fps: .nan}]", r"detect\.yaml: stream 2: option fps is out of range, got nan"),
+        ("streams: [{url: 0, roi: [0, 0, 2, 1]}]", r"detect\.yaml: stream 1: a region of interest is out of range"),
+        ("streams: [{url: 0, fps: 'rtsp://me:s3cret@camera'}]", "stream 1: key 'fps' has a value of the wrong type"),
+        ("streams: [{url: 0, name: 'rtsp://me:s3cret@camera'}]", "stream 1: its name holds a password"),
+        ("streams: [{url: 0, jsonl: 'rtsp://me:s3cret@camera'}]", "stream 1: option jsonl is an address"),
+        ("metrics: 'http://me:s3cret@127.0.0.1:1'", "option metrics is no port"),
         ("streams: ['rtsp://me:${NOT_SET_ANYWHERE}@camera']", "the environment variable NOT_SET_ANYWHERE is not set"),
         ("streams:\n  - url: 'rtsp://me:s3cret@camera\n", "not valid YAML \\(line 3: found unexpected end"),
     ],
@@ -178,6 +184,8 @@ def test_classes(value: object, expected: tuple[object, ...]) -> None:
         ("model: 2024-13-45", "not valid YAML \\(it holds a date or a number that there is not"),
         ("conf: 0x_", "not valid YAML \\(it holds a date or a number that there is not"),
         ("metrics: true", "expected text"),
+        ("conf: 0.3\niou: 0.5\nconf: 0.4", "not valid YAML \\(line 3: a key is there twice"),
+        ("streams: [{url: 0, fps: 1, fps: 2}]", "not valid YAML \\(line 1: a key is there twice"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
@@ -211,6 +219,11 @@ def test_empty_missing_and_no_text(tmp_path: Path) -> None:
         ({"fps": float("nan")}, "option fps is out of range, got nan"),
         ({"metrics": "here"}, "option metrics is no port, got 'here'"),
         ({"track": "sort"}, "option track is unknown, got sort"),
+        (
+            {"save": "rtsp://me:s3cret@host/x"},
+            "^option save is an address, expected a file or a folder. --restream pub",
+        ),
+        ({"model": "rtsp://me:s3cret@host/x"}, "^option model is an address, expected a file or a folder$"),
     ],
 )
 def test_bad_combinations(given: dict[str, Any], message: str) -> None:

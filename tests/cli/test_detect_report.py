@@ -49,10 +49,12 @@ def test_many_outputs_are_counted(statistics: RunStatistics, capsys: pytest.Capt
 def test_folders_of_crops_are_no_files(
     statistics: RunStatistics, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    for name in ("car", "dog"):
-        (tmp_path / name).mkdir()
-    print_summary(statistics, [tmp_path / "car", tmp_path / "dog", Path("a.json")], to_stderr=False)
-    assert f"Written: a.json\nWritten: crops of 2 classes in {tmp_path}\n" in capsys.readouterr().out
+    folders = [tmp_path / place / name for place in ("gate", "yard") for name in ("car", "dog")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    print_summary(statistics, [*folders, Path("a.json")], to_stderr=False)
+    places = f"{tmp_path / 'gate'}, {tmp_path / 'yard'}"
+    assert f"Written: a.json\nWritten: crops of 2 classes in {places}\n" in capsys.readouterr().out
 
 
 def test_warnings_are_one_line_and_the_bar_stays_away_from_pipes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,14 +104,14 @@ def test_summary_of_several_streams(statistics: RunStatistics, capsys: pytest.Ca
         StreamStatus(
             name="[gate]", state=StreamState.ENDED, read=1200, processed=1000, dropped=200, latency_p95_s=0.25
         ),
-        StreamStatus(name="a.mp4", state=StreamState.ENDED, read=7, processed=3, skipped=4),
+        StreamStatus(name="a.mp4", state=StreamState.ENDED, read=7, processed=3, skipped=4, corrupt=2),
         StreamStatus(name="locked", state=StreamState.ENDED, last_error="locked: it wants a password"),
     ]
     print_summary(statistics, [], streams, to_stderr=False)
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
-    assert rows["[gate]"] == ["ended", "1,200", "1,000", "200", "0", "250", "ms"]
-    assert rows["a.mp4"] == ["ended", "7", "3", "0", "4"]
-    assert rows["locked"] == ["ended,", "nothing", "read", "0", "0", "0", "0"]
+    assert rows["[gate]"] == ["ended", "1,200", "1,000", "200", "0", "0", "250", "ms"]
+    assert rows["a.mp4"] == ["ended", "7", "3", "0", "4", "2"]
+    assert rows["locked"] == ["ended,", "nothing", "read", "0", "0", "0", "0", "0"]
 
 
 def test_the_table_fits_a_narrow_terminal() -> None:

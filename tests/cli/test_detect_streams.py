@@ -19,6 +19,7 @@ from tests.support.media import moving_box, picture, write_video
 from tests.support.results import frame_result
 from tests.support.tiny_models import tiny_yolo
 from yolotrt.cli import detect_config, detect_streams
+from yolotrt.errors import ConfigError
 from yolotrt.sinks import OutputOptions, Outputs
 from yolotrt.sources import Source, open_source
 
@@ -51,6 +52,20 @@ def test_cameras_carry_the_name_of_their_stream() -> None:
 def test_files_keep_theirs() -> None:
     with _names("[video.mp4, {url: video.mp4, name: gate}]", "video.mp4") as names:
         assert names == [("video.mp4", "video.mp4"), ("video.mp4-2", "video.mp4"), ("gate", "video.mp4")]
+
+
+@pytest.mark.usefixtures("work")
+def test_a_list_of_cameras_among_the_streams_is_a_stream_for_each() -> None:
+    Path("list.txt").write_text("rtsp://127.0.0.1:9/1\nvideo.mp4\n0\n")
+    Path("files.txt").write_text("video.mp4\nvideo.mp4\n")
+    with _names("[{url: list.txt, fps: 1}, {url: files.txt, name: both}]") as names:
+        assert [name for name, _ in names] == ["rtsp://127.0.0.1:9/1", "video.mp4", "webcam-0", "both"]
+    for key in ("name", "jsonl"):
+        with (
+            pytest.raises(ConfigError, match=f"list.txt: its 3 sources cannot share the key '{key}'. Leave it out"),
+            _names(f"[{{url: list.txt, {key}: gate}}]"),
+        ):
+            pass
 
 
 @pytest.mark.usefixtures("work")

@@ -17,7 +17,7 @@ import pytest
 from tests.support.media import moving_box, picture, video_times, write_video
 from tests.support.tiny_models import BLUE, tiny_yolo
 from yolotrt.detector import Detector
-from yolotrt.errors import SinkError, SourceError, UsageError
+from yolotrt.errors import CudaError, SinkError, SourceError, UsageError
 from yolotrt.options import DetectOptions
 from yolotrt.pipeline import Pipeline, Region, Stream, StreamOptions, StreamState, StreamStatus
 from yolotrt.sinks import AnnotatedSink, JsonLinesSink, Sink
@@ -183,7 +183,7 @@ def test_steps_come_before_the_outputs(detector: Detector) -> None:
 class _Failing(Source):
     """Some pictures, and then an error."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(SourceInfo(kind="arrays", name="failing"))
         self._error = error
 
@@ -210,10 +210,23 @@ def test_a_source_that_fails_ends_only_its_stream(detector: Detector, videos: li
     assert "failing the cable was pulled" in told
 
 
-def test_an_error_nobody_foresaw_ends_all(detector: Detector, videos: list[Path]) -> None:
+def test_an_error_nobody_foresaw_ends_only_its_stream(detector: Detector, videos: list[Path]) -> None:
     other = _Collector()
     streams = [Stream(_Failing(ZeroDivisionError("a bug"))), Stream(open_source(videos[0]), [other])]
-    with pytest.raises(ZeroDivisionError):
+    pipeline = Pipeline(detector, streams)
+    assert pipeline.run().problems == ["failing: cannot be read (ZeroDivisionError: a bug)"]
+    assert len(other.results) == 40
+    assert other.ended
+    assert all(status.accounted for status in pipeline.status())
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        Pipeline(detector, [Stream(_Failing(ZeroDivisionError("a bug")))]).run()
+
+
+@pytest.mark.parametrize("error", [CudaError("the GPU is lost"), KeyboardInterrupt()])
+def test_a_lost_gpu_ends_all(detector: Detector, error: BaseException) -> None:
+    other = _Collector()
+    streams = [Stream(_Failing(error)), Stream(_Endless("endless"), [other])]
+    with pytest.raises(type(error)):
         Pipeline(detector, streams).run()
     assert other.ended
 

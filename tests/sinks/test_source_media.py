@@ -146,3 +146,15 @@ def test_a_title_that_is_no_unicode(tmp_path: Path) -> None:
     assert b"Caf#" in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(b"Caf#", b"Caf\xe9"))
     assert len(_exact_times(_copy(path, tmp_path / "out"))) == 5
+
+
+def test_damaged_sound_costs_no_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_with_sound(tmp_path / "a.ts")
+    data = bytearray(path.read_bytes())
+    header = bytes(data).index(b"\xff\xf1", len(data) // 2)  # of AAC
+    data[header : header + 2] = b"\x00\x00"
+    path.write_bytes(data)
+    copy = _copy(path, tmp_path / "out")
+    assert len(video_times(copy)) == 45
+    assert sound_of(copy)[0] == "aac"
+    assert caplog.text.count("some of its sound is damaged") == 1

@@ -16,7 +16,7 @@ def read_config(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())  # noqa: S506 (it is a safe one)
     except OSError as e:
         raise ConfigError(f"{path}: cannot read the configuration: {e.strerror or e}") from e
     except (yaml.YAMLError, ValueError) as e:  # ValueError: no text, the 45th of a month, or 0x without digits
@@ -24,6 +24,22 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict | None):
         raise ConfigError(f"{path}: not a mapping", got=type(data).__name__, expected="lines of KEY: VALUE")
     return dict(data or {})
+
+
+def _loader() -> type:
+    """PyYAML's safe loader; of a key that is there twice, it would take the last value without a word."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            found: set[Any] = set()
+            for key, _ in node.value:
+                if key.value in found:
+                    raise yaml.constructor.ConstructorError(None, None, "a key is there twice", key.start_mark)
+                found.add(key.value if isinstance(key.value, str) else id(key))
+            return super().construct_mapping(node, deep=deep)
+
+    return Loader
 
 
 def _without_content(error: Exception) -> str:

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Read these options from a YAML file.")
 @click.option("--fps", type=float, help="Use at most so many frames per second of each stream.  [default: all]")
 @click.option("--stride", type=int, help="Use every n-th frame of videos and streams.  [default: 1]")
-@click.option("--max-latency", type=float, metavar="SECONDS", help="Drop live pictures that are older.  [default: 1]")
+@click.option("--max-latency", type=float, metavar="SECONDS", help="Drop live pictures that wait longer.  [default: 1]")
 @click.option("--retries", type=int, help="Failed connections in a row before a stream is given up.  [default: no end]")
 @click.option("--connect-timeout", type=float, metavar="SECONDS", help="For a connection to a camera.  [default: 10]")
 @click.option(
@@ -79,7 +79,7 @@ def command(ctx: click.Context, /, source: tuple[str, ...], config: Path | None,
     A camera is an address (rtsp://user:password@host/path, http://...) or a webcam's number. A text file names a source
     per line. Cameras are read side by side, each until it ends or Ctrl-C.
 
-    Ends with 0 if all went well, 1 if something could not be read or run, 2 if the call is wrong.
+    Ends with 0 if all went well, 1 if something could not be read or run, 2 if the call is wrong, 130 after Ctrl-C.
     """
     from yolotrt.cli import detect_config
 
@@ -201,7 +201,8 @@ def _tell(
     """Print what a run has done."""
     from yolotrt.cli.detect_report import counts_of, print_summary
 
-    outputs = [path for sinks in (*(s.sinks for s in streams), shared) for sink in sinks for path in sink.outputs]
+    sinks = [sink for own in (*(s.sinks for s in streams), shared) for sink in own]
+    outputs = list(dict.fromkeys(path for sink in sinks for path in sink.outputs))  # crops share their folders
     statuses = pipeline.status()
     if options.json:
         record = {

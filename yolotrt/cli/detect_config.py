@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,7 @@ from yolotrt.pipeline.stream import Region, StreamOptions
 from yolotrt.sinks import JsonLinesOptions, OutputOptions
 from yolotrt.sinks.annotated import AnnotatedOptions
 from yolotrt.sinks.limits import Limit
-from yolotrt.sources.address import with_environment
+from yolotrt.sources.address import scheme_of, with_environment, without_slips
 from yolotrt.sources.decoders import check_choice, check_processes
 from yolotrt.sources.live import LiveOptions, Transport
 
@@ -230,9 +231,27 @@ def _from_yaml(path: Path) -> dict[str, Any]:
 
 def _stream(entry: object, where: str) -> StreamConfig:
     data = entry if isinstance(entry, dict) else {"url": entry}
-    values = _converted(_expanded(_checked(StreamConfig, data, where), where), where)
+    with _named(where):
+        return _stream_of(_converted(_expanded(_checked(StreamConfig, data, where), where), where), where)
+
+
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say of wrong values in which entry they are."""
+    try:
+        yield
+    except UsageError as e:
+        if e.what.startswith(where):
+            raise
+        raise ConfigError(f"{where}: {e.what}", got=e.got, expected=e.expected, remedy=e.remedy) from None
+
+
+def _stream_of(values: dict[str, Any], where: str) -> StreamConfig:
     if not str(values.get("url", "")):
         raise ConfigError(f"{where}: no url", expected="an address, a webcam's number, a file or a folder")
+    name = values.get("name")
+    if name is not None and without_slips(name) != name:
+        raise ConfigError(f"{where}: its name holds a password", expected="a name that may be shown")
     return StreamConfig(**values)
 
 
@@ -262,6 +281,10 @@ def _checked(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _converted(values: dict[str, Any], where: str) -> dict[str, Any]:
+    for key in _NAMES_OF_FILES:
+        if isinstance(values.get(key), str) and scheme_of(values[key]) is not None:  # not shown: it may hold a password
+            remedy = "--restream publishes streams to a server." if key in ("save", "crops") else None
+            raise UsageError(f"option {key} is an address", expected="a file or a folder", remedy=remedy)
     if "classes" in values:
         values["classes"] = _classes(values["classes"])
     if is_standard_output(Path(values.get("jsonl", ""))):  # by its name, it may be a file to empty
@@ -300,7 +323,7 @@ def _check_type(kind: type, where: str, key: str, value: object) -> None:
     if value is None and optional:
         return
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        got = None if key in ("url", "restream") else repr(value)  # which may hold a password
+        got = None if key in ("url", "restream") else without_slips(repr(value))  # which may hold a password
         raise ConfigError(f"{where}: key {key!r} has a value of the wrong type", got=got, expected=expected)
     if value == "" and key in _NAMES_OF_FILES:
         raise ConfigError(f"{where}: key {key!r} is empty", expected="a path", remedy="Leave it out for none.")

@@ -173,7 +173,7 @@ def stream_table(statuses: Sequence[StreamStatus], *, running: bool = False) -> 
         "read": [f"{s.read:,}" for s in statuses],
         "processed": [f"{s.processed:,}" for s in statuses],
     }
-    for name in ("dropped", "skipped", "failed", "reconnects"):
+    for name in ("dropped", "skipped", "failed", "corrupt", "reconnects"):
         columns[name] = [f"{getattr(s, name):,}" for s in statuses] if any(getattr(s, name) for s in statuses) else []
     columns["latency"] = [f"{s.latency_p95_s * 1e3:,.0f} ms" if s.latency_p95_s else "" for s in statuses]
     shown = {title: cells for title, cells in columns.items() if any(cells)}
@@ -226,7 +226,8 @@ def _written_lines(outputs: Sequence[Path]) -> Iterator[str]:
     elif files:
         yield f"Written: {len(files):,} files in {_parents(files)}"
     if folders:
-        yield f"Written: crops of {len(folders)} class{'es' if len(folders) > 1 else ''} in {_parents(folders)}"
+        classes = len({path.name for path in folders})
+        yield f"Written: crops of {classes} class{'es' if classes > 1 else ''} in {_parents(folders)}"
 
 
 def _parents(paths: Sequence[Path]) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from yolotrt.errors import UsageError
+from yolotrt.errors import ConfigError, UsageError
 from yolotrt.pipeline import Stream
-from yolotrt.sources import Source, open_source, open_sources
+from yolotrt.sources import Source, is_live, open_source, open_sources
+from yolotrt.sources.lists import is_list, listed
 from yolotrt.unique import unique
 
 if TYPE_CHECKING:
@@ -40,13 +43,26 @@ def open_all(named: tuple[str, ...], options: DetectConfig, stack: contextlib.Ex
         Opened(source=stack.enter_context(source), name=unique(source.info.name, taken))
         for source in (open_sources(named, live=options.live) if named else ())
     ]
-    for config in options.streams:
+    for config in itertools.chain.from_iterable(map(_entries, options.streams)):
         source = stack.enter_context(open_source(config.url, live=options.live, name=config.name))
         name = unique(config.name or source.info.name, taken)
         if source.info.live and source.info.name != name:  # its frames carry its name; it is not connected yet
             source = stack.enter_context(open_source(config.url, live=options.live, name=name))
         found.append(Opened(source=source, name=name, config=config))
     return found
+
+
+def _entries(config: StreamConfig) -> list[StreamConfig]:
+    """An entry for each camera of a list; files alone are one stream, read one after the other."""
+    if not isinstance(config.url, str) or not is_list(config.url):
+        return [config]
+    urls = listed(config.url)
+    if not any(map(is_live, urls)):
+        return [config]
+    if len(urls) > 1 and (config.name is not None or config.jsonl is not None):
+        key = "name" if config.name is not None else "jsonl"
+        raise ConfigError(f"{config.url}: its {len(urls)} sources cannot share the key {key!r}", remedy="Leave it out.")
+    return [dataclasses.replace(config, url=url) for url in urls]
 
 
 def make_streams(opened: list[Opened], detector: Detector, options: DetectConfig, outputs: Outputs) -> list[Stream]:

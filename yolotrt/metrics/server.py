@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from yolotrt.errors import MissingExtraError, SinkError, UsageError
 from yolotrt.metrics.gpu import GpuMonitor
+from yolotrt.sources.address import without_slips
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,7 +25,7 @@ def parse_address(text: str, *, option: str) -> tuple[str, int]:
     """
     found = re.fullmatch(r"(?:(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):)?(\d{1,5})", text)
     if found is None or int(found[2]) > 65_535:
-        raise UsageError(f"option {option} is no port", got=repr(text), expected="PORT or HOST:PORT")
+        raise UsageError(f"option {option} is no port", got=without_slips(repr(text)), expected="PORT or HOST:PORT")
     return (found[1] or LOCALHOST).strip("[]"), int(found[2])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from yolotrt.errors import SourceError
+from yolotrt.errors import SourceError, YolotrtError
 from yolotrt.pipeline.batcher import Batcher, Inlet, Taken
 from yolotrt.pipeline.channel import CancelledError
 from yolotrt.pipeline.stream_state import StreamRecord, StreamState, StreamStatus
@@ -79,6 +79,15 @@ class StreamReader(Watcher):
         if self._thread.ident is not None:  # it was started
             self._thread.join(timeout_s)
 
+    @property
+    def problem(self) -> str | None:
+        """What ended it early, for people."""
+        if self.error is None:
+            return None
+        if isinstance(self.error, YolotrtError):
+            return str(self.error)
+        return f"{self.source.info.name}: cannot be read ({type(self.error).__name__}: {self.error})"
+
     def state(self, state: StreamState, error: str = "") -> None:
         self._inlet.record.become(state, error)
 
@@ -110,12 +119,11 @@ class StreamReader(Watcher):
                     self._batcher.put(self._inlet, frame)
         except CancelledError:
             pass
-        # An error that nobody foresaw belongs to the run as well: it ends there, not only in this thread.
         except BaseException as e:  # noqa: BLE001
             self.error = e
-            if not isinstance(e, SourceError):
+            if _ends_all(e):
                 self._batcher.cancel()
-        self._inlet.record.become(StreamState.ENDED, str(self.error or ""))
+        self._inlet.record.become(StreamState.ENDED, self.problem or "")
         self._batcher.finish(self._inlet)
 
 
@@ -158,13 +166,15 @@ class Reading:
 
     def problems(self) -> list[str]:
         """What ended streams early, a line each."""
-        return [str(reader.error) for reader in self._readers if isinstance(reader.error, SourceError)]
+        return [r.problem for r in self._readers if r.problem is not None and not _ends_all(r.error)]
 
     def raise_error(self) -> None:
-        """Raise what ended the only stream early; of several, only what nobody foresaw."""
+        """Raise what ended the only stream early; of several, only what ends all of them."""
         for reader in self._readers:
-            if reader.error is not None and (len(self._readers) == 1 or not isinstance(reader.error, SourceError)):
+            if reader.error is not None and (len(self._readers) == 1 or _ends_all(reader.error)):
                 raise reader.error
+            if reader.error is not None and not isinstance(reader.error, SourceError):
+                _logger.debug("%s", reader.problem, exc_info=reader.error)
 
     def __enter__(self) -> Self:
         self._spread = Spread([Wanted(reader.source, reader.selection) for reader in self._readers])
@@ -191,6 +201,13 @@ class Reading:
         self._spread.close()
         for reader in self._readers:
             reader.join_process()
+
+
+def _ends_all(error: BaseException | None) -> bool:
+    """Whether it is no matter of one source, as a lost GPU is. An error that nobody foresaw is."""
+    if error is None or isinstance(error, SourceError):
+        return False
+    return isinstance(error, YolotrtError) or not isinstance(error, Exception)
 
 
 def _log(status: StreamStatus, error: str) -> None:  # noqa: ARG001 (a signature that is given)

@@ -42,6 +42,7 @@ class SourceMedia:
         self._path = path
         self._tracks: dict[int, _Track] = {}
         self._held: av.Packet[Any] | None = None
+        self._is_damaged = False
         self._container, self._origin = _opened(path)
         if self._container is not None:
             self.offset_s = max(_first_picture_s(path) - self._origin, 0.0)
@@ -65,7 +66,21 @@ class SourceMedia:
                 if float(packet.dts * packet.time_base) - self._origin > seconds:
                     self._held = packet
                     break
-                self._tracks[packet.stream.index].mux(packet, target)
+                self._mux(packet, target)
+
+    def _mux(self, packet: av.Packet[Any], target: OutputContainer) -> None:
+        """Write a packet; a damaged one is left out, since the pictures are more. A disk that fails still raises."""
+        import av
+
+        try:
+            self._tracks[packet.stream.index].mux(packet, target)
+        except (av.FFmpegError, ValueError) as e:
+            if isinstance(e, OSError):
+                raise
+            if not self._is_damaged:
+                why = getattr(e, "strerror", None) or e
+                _logger.warning("%s: some of its sound is damaged and left out (%s)", self._path, why)
+            self._is_damaged = True
 
     def finish(self, target: OutputContainer, seconds: float) -> None:
         """Write the sound up to this time of the source, and what the encoders still hold."""

@@ -58,7 +58,8 @@ class LostError(SourceError):
     """A connection that failed or ended.
 
     Args:
-        pause_s: the least time before another attempt makes sense.
+        pause_s: the least time before another attempt makes sense, if the source has never given a picture or this
+            is hopeless. A server that is starting knows its streams a moment later.
         hopeless: it makes none, if the source has never given a picture.
         refused: the transport is to blame; another one may work.
     """
@@ -237,4 +238,6 @@ class _Outage:
         tenth = (time.monotonic() - self._since) / 10
         chance = random.random()  # noqa: S311 (no secret)
         pause = min(max(tenth, 2 * self.shortest_s), self.longest_s) * (1 + chance) / 2
+        if self._ever_live and not error.hopeless:
+            return pause
         return max(pause, error.pause_s * (1 + chance / 4))
