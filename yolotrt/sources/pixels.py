@@ -25,8 +25,11 @@ class Orientation:
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Orientation:
         """From the display matrix, rounded to quarter turns. Its first two rows map x, y to (ax + cy, bx + dy)."""
-        # `frame.rotation` would not tell mirrored pictures, which front cameras make.
-        data: Any = frame.side_data.get("DISPLAYMATRIX")
+        from av.sidedata.sidedata import SideDataContainer
+
+        # `frame.rotation` would not tell mirrored pictures, which front cameras make. `frame.side_data` ties the frame
+        # and its side data to each other, so that the picture would stay until Python's garbage collector comes by.
+        data: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
         if data is None:
             return cls()
         a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(data), np.int32)[:5])
@@ -58,8 +61,7 @@ class Converter:
 
     def __call__(self, frame: av.VideoFrame) -> ImageU8:
         """BGR `uint8 [H, W, 3]`, C-contiguous."""
-        # The matrix is looked at only where the rotation has changed: PyAV ties a frame and its side data to each
-        # other, so that each frame would stay in memory until Python's garbage collector comes by.
+        # The matrix is looked at only where the rotation has changed, which costs less.
         if frame.rotation != self._rotation:
             self._rotation, self._orientation = frame.rotation, Orientation.of(frame)
         # One thread: the reader runs beside the model and the encoder, which need the other cores more.
