@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import http.server
 import itertools
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av.container import InputContainer
 
 from tests.support.media import moving_box, picture, write_video
 from tests.support.rtsp import wait_until
@@ -42,7 +46,7 @@ _MOTION_JPEG = {
 class _Handler(http.server.SimpleHTTPRequestHandler):
     """Files of a folder, and Motion JPEG: pictures without an end, 20 a second, as many cameras send them.
 
-    /locked is open to nobody, and what is asked for below /stall/ ends in silence.
+    /locked is open to nobody; what is asked for below /stall/ ends in silence, and below /reset/ with the connection.
     """
 
     asked: ClassVar[list[str]] = []
@@ -52,6 +56,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.asked.append(self.path)
         if self.path.startswith("/stall/"):
             self._stall(Path(self.directory) / self.path.removeprefix("/stall/"))
+            return
+        if self.path.startswith("/reset/"):
+            self._reset(Path(self.directory) / self.path.removeprefix("/reset/"))
             return
         if self.path == "/locked":
             self.send_response(401)
@@ -83,6 +90,18 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             self.stalled.set()
             time.sleep(30)
 
+    def _reset(self, path: Path) -> None:
+        """Half of a file, and then the end of the connection, as where a camera is switched off."""
+        self.send_response(200)
+        self.end_headers()
+        data = path.read_bytes()
+        with contextlib.suppress(OSError):
+            self.wfile.write(data[: len(data) // 2])
+            time.sleep(0.1)  # what was not read by then is lost, too
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.rfile.close()
+        self.connection.close()
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the base class's)
         pass
 
@@ -95,6 +114,26 @@ def address(tmp_path: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_a_lost_connection_leaves_nothing_to_the_garbage_collector(address: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.ts", moving_box(200), encoder={"tune": "zerolatency"})
+    kinds = (av.VideoFrame, av.VideoCodecContext, InputContainer)
+    gc.collect()
+    gc.disable()
+    try:
+        with watched(NetworkSource(f"{address}/reset/a.ts")) as seen:
+            wait_until(lambda: len(seen.told) >= 2, 10)
+        with watched(NetworkSource(f"{address}/reset/a.ts", options=LiveOptions(retries=0))) as last:
+            wait_until(lambda: last.ended, 10)
+        assert last.error is not None
+        seen.newest = last.newest = last.error = None
+        held = [o for o in gc.get_objects() if type(o) in kinds]
+    finally:
+        gc.enable()
+    assert seen.frames
+    assert "the connection broke (" in seen.errors[0]
+    assert held == []
 
 
 def test_a_file_is_read_once_and_whole(address: str, tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, get_args
@@ -123,30 +124,38 @@ class LiveSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         clock = _Clock()
         outage = _Outage(self.options.retries)
-        index = 0
+        count = itertools.count()
         while not self._stopped.is_set():
-            error = LostError(f"{self.info.name}: the stream ended")
-            try:
-                for shot in self._shots():
-                    outage.over()
-                    self._was_live = True
-                    timestamp_s = clock.place(shot) if self.info.live else clock.film(shot)
-                    if self.watcher.wants(index, timestamp_s):
-                        yield self._frame(shot, index, timestamp_s)
-                    index += 1
-                    if self._stopped.is_set():
-                        return
-                if not self.info.live:
-                    return
-            except LostError as e:
-                error = e
-            if self._stopped.is_set():
+            error = yield from self._connection(clock, outage, count)
+            if error is None or self._stopped.is_set():
                 return
             if not outage.may_go_on(error) or not self.info.live:
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # in a circle with its traceback, it would keep whatever those who asked for frames hold
             self._tell(str(error))
             clock.lost()
             self._stopped.wait(outage.pause_s(error))
+
+    def _connection(
+        self, clock: _Clock, outage: _Outage, count: Iterator[int]
+    ) -> Generator[Frame, None, LostError | None]:
+        """The frames of one connection. Returns how it was lost; None where nothing more is to come."""
+        try:
+            for shot in self._shots():
+                outage.over()
+                self._was_live = True
+                index = next(count)
+                timestamp_s = clock.place(shot) if self.info.live else clock.film(shot)
+                if self.watcher.wants(index, timestamp_s):
+                    yield self._frame(shot, index, timestamp_s)
+                if self._stopped.is_set():
+                    return None
+        except LostError as e:
+            # The traceback holds what the connection held: a container, a decoder and their pictures.
+            return e.with_traceback(None)
+        return LostError(f"{self.info.name}: the stream ended") if self.info.live else None
 
     def _tell(self, error: str) -> None:
         self.watcher.state(StreamState.RECONNECTING if self._was_live else StreamState.CONNECTING, error)

@@ -146,17 +146,18 @@ class NetworkSource(LiveSource):
         last_packet = self._last_picture = time.monotonic()
         while not self._stopped.is_set():
             asked = time.monotonic()
-            failure = None
+            failure = ""
             try:
                 packet = next(packets, None)
             except av.FFmpegError as e:
-                failure, packet = e, None
+                # Not the error itself, which would keep this function, and with it the container, in a circle.
+                failure, packet = e.strerror or type(e).__name__, None
             now = time.monotonic()
             # FFmpeg hands out the rest of its last packet when the time is over, and the error only after another wait.
             if now - (last_packet if self.info.live else asked) > 0.98 * limit:
                 raise LostError(f"{self.info.name}: no picture for {limit:g} s")
-            if failure is not None:
-                raise LostError(f"{self.info.name}: the connection broke ({failure.strerror})")
+            if failure:
+                raise LostError(f"{self.info.name}: the connection broke ({failure})")
             if packet is None:
                 return
             if backlog is not None:
@@ -186,7 +187,7 @@ class NetworkSource(LiveSource):
         try:
             container = av.open(self._url, timeout=timeout, container_options=options, **lenient(av.__version__))
         except av.FFmpegError as e:
-            failure = e
+            failure = e.with_traceback(None)
         took = time.monotonic() - started
         if failure is not None:  # raised here, since FFmpeg's own error holds the address with the password
             raise self._judged(failure, transport, took, patience_s)
