@@ -172,6 +172,15 @@ def test_variable_frame_rate(bench: Bench, tmp_path: Path, suffix: str) -> None:
     assert_same(bench.frames(path), by_pyav(path))
 
 
+def test_times_that_begin_anew(bench: Bench, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", noise(75), encoder=X264)
+    path.write_bytes(path.read_bytes() * 2)
+    frames = bench.frames(path)
+    assert_same(frames, by_pyav(path))
+    assert all(on_gpu(frames))
+    assert frames[-1].timestamp_s == pytest.approx(2 * 74 / 25)
+
+
 def test_ntsc_times(bench: Bench, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", noise(10), fps=Fraction(30000, 1001))
     assert [f.timestamp_s for f in bench.frames(path)] == pytest.approx([i * 1001 / 30000 for i in range(10)], abs=1e-9)

@@ -80,6 +80,15 @@ def test_times_start_at_zero_and_rise(tmp_path: Path, suffix: str) -> None:
     assert not problems
 
 
+def test_a_file_whose_times_begin_anew_goes_on(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", moving_box(75))
+    path.write_bytes(path.read_bytes() * 2)  # cat a.ts a.ts
+    times = [frame.timestamp_s for frame in VideoSource(path)]
+    part = [i / 25 for i in range(75)]
+    assert times == pytest.approx(part + [part[-1] + t for t in part])
+    assert [frame.timestamp_s for frame in VideoSource(path)] == times
+
+
 @pytest.mark.parametrize(("encoder", "step"), [({"bf": "3", "b-adapt": "0"}, 40), ({"tune": "zerolatency"}, 70)])
 def test_avi_repeats_frames_by_empty_packets(tmp_path: Path, encoder: dict[str, str], step: int) -> None:
     ticks = [i * step for i in range(30)]

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from yolotrt.errors import SourceError, UsageError
 from yolotrt.sources.base import Source, SourceInfo, StreamState
+from yolotrt.sources.recorded import RecordedClock
 from yolotrt.types import DeviceImage, Frame, ImageU8
 
 Transport = Literal["auto", "tcp", "udp"]
@@ -186,6 +187,7 @@ class _Clock:
         self._start: float | None = None
         self._offset: float | None = None
         self._last = self._elapsed = 0.0
+        self._recorded = RecordedClock()
 
     def place(self, shot: Shot) -> float:
         """Seconds since the first picture; they never run back."""
@@ -206,13 +208,7 @@ class _Clock:
 
     def film(self, shot: Shot) -> float:
         """The same of a recording, which comes as fast as it is read: by its own times alone."""
-        if shot.camera_s is None:
-            return self.place(shot)
-        # Parts that were put together begin anew, as HLS has them.
-        if self._offset is None or shot.camera_s + self._offset < self._last - _DRIFT_S:
-            self._offset = self._last - shot.camera_s
-        self._last = max(shot.camera_s + self._offset, self._last)
-        return self._last
+        return self.place(shot) if shot.camera_s is None else self._recorded.place(shot.camera_s)
 
     def lost(self) -> None:
         """The next picture comes over another connection, with another start."""

@@ -15,6 +15,7 @@ from yolotrt.errors import MissingExtraError, SourceError
 from yolotrt.sources.base import Source, SourceInfo, Watcher
 from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, Decoded, DecodeRequest, PictureDecoder
 from yolotrt.sources.pixels import Converter, Orientation
+from yolotrt.sources.recorded import RecordedClock
 from yolotrt.types import Frame
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _DEFAULT_TIME_BASE = Fraction(1, 90_000)
 class VideoSource(Source):
     """The frames of a video file, each once, in the order and at the times they are shown.
 
+    Where times begin anew, as in files of `cat a.ts b.ts`, they go on from the last one.
     Rotation and mirroring of the file's display matrix are applied; the colour matrix and range that the file names
     are used (BT.601, limited range, where it names none, as FFmpeg does). A file that ends before its time, or with
     packets that cannot be decoded, gives what can be read; then that is reported as a problem.
@@ -82,6 +84,7 @@ class VideoSource(Source):
             contextlib.closing(self._decoder(container, stream)) as decoder,
         ):
             health = _Health(container, stream)
+            clock = RecordedClock()
             first: int | None = None
             count = 0
             decoded = _decode(container, stream, decoder, health, self.watcher)
@@ -93,7 +96,7 @@ class VideoSource(Source):
                 ticks = health.slots.popleft() if health.slots else frame.pts
                 if first is None:
                     first = ticks
-                seconds = self._seconds(ticks, first, count)
+                seconds = self._seconds(ticks, first, count, clock)
                 if wanted(count) and self.watcher.wants(count, seconds):
                     yield Frame(
                         picture=frame.picture(),
@@ -117,11 +120,12 @@ class VideoSource(Source):
             )
         )
 
-    def _seconds(self, ticks: int | None, first: int | None, index: int) -> float:
+    def _seconds(self, ticks: int | None, first: int | None, index: int, clock: RecordedClock) -> float:
         if ticks is None or first is None:  # raw H.264 carries no times at all
             return float(index / (self.info.fps or 25))
         base = self.info.time_base or _DEFAULT_TIME_BASE
-        return (ticks - first) * base.numerator / base.denominator  # what a Fraction gives, at a tenth of the cost
+        # What a Fraction gives, at a tenth of the cost.
+        return clock.place((ticks - first) * base.numerator / base.denominator)
 
     def _judge(self, count: int, health: _Health) -> None:
         if count == 0:
