@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
+import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from tests.support.media import cut, moving_box, picture, write_video
 from yolotrt.errors import MissingExtraError, SourceError
-from yolotrt.sources import VideoSource, Watcher, open_source
+from yolotrt.sources import VideoSource, Watcher, open_source, video
 from yolotrt.types import ImageU8
 
 NTSC = Fraction(30000, 1001)
@@ -174,6 +181,38 @@ def test_cut_short(tmp_path: Path, suffix: str) -> None:
     assert len(problems) == 1
     assert "is cut short" in str(problems[0])
     assert f"{len(frames)} frames" in str(problems[0])
+
+
+class _Failing:
+    """A container on a disk that fails at a packet."""
+
+    def __init__(self, container: InputContainer, at: int) -> None:
+        self._container, self._at = container, at
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def demux(self, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
+        yield from itertools.islice(self._container.demux(stream), self._at)
+        raise av.error.OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """Nothing that was read is lost: not what the decoder holds back for those that are shown before it, either."""
+    source = VideoSource(write_video(tmp_path / f"a{suffix}", moving_box(50), encoder={"bf": "3", "b-adapt": "0"}))
+    opened = video._opened
+
+    @contextlib.contextmanager
+    def failing(path: Path) -> Iterator[tuple[Any, VideoStream]]:
+        with opened(path) as (container, stream):
+            yield _Failing(container, 40), stream
+
+    monkeypatch.setattr(video, "_opened", failing)
+    problems: list[SourceError] = []
+    source.on_problem = problems.append
+    assert len(list(source)) == 40
+    assert "is cut short; the 40 frames" in str(problems[0])
 
 
 def test_damaged_in_the_middle(tmp_path: Path) -> None:

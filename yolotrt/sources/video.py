@@ -38,6 +38,7 @@ class VideoSource(Source):
     """The frames of a video file, each once, in the order and at the times they are shown.
 
     Where times begin anew, as in files of `cat a.ts b.ts`, they go on from the last one.
+
     Rotation and mirroring of the file's display matrix are applied; the colour matrix and range that the file names
     are used (BT.601, limited range, where it names none, as FFmpeg does). A file that ends before its time, or with
     packets that cannot be decoded, gives what can be read; then that is reported as a problem.
@@ -154,7 +155,7 @@ class _Health:
         the order of decoding off as one), but as many packets, in step, as frames are shown."""
         self._last_slot, self._longest = -1, 1
 
-    def saw(self, packet: av.Packet[VideoStream]) -> None:
+    def saw(self, packet: av.Packet[Any]) -> None:
         if self._is_avi and packet.dts is not None:
             self.slots.append(packet.dts)
             self._longest = max(self._longest, packet.dts - self._last_slot)
@@ -197,12 +198,13 @@ def _decode(
     import av
 
     packets = container.demux(stream)
+    packet: av.Packet[Any] | None
     while True:
         try:
             packet = next(packets, None)
         except av.FFmpegError:
             health.cut = True
-            packet = None
+            packet = av.Packet()  # without bytes, as at the end of a file: the decoder gives what it still holds
         if packet is None:
             break
         if packet.size:
