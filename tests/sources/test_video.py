@@ -169,7 +169,7 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     assert all((f.pixels == image).all() for f in frames)
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi", ".flv", ".mpg"])
 def test_cut_short(tmp_path: Path, suffix: str) -> None:
     muxer = {"movflags": "faststart"} if suffix in (".mp4", ".mov") else {}
     path = cut(write_video(tmp_path / f"cut{suffix}", _noise(50), muxer=muxer), 0.6)
@@ -226,6 +226,26 @@ def test_damaged_in_the_middle(tmp_path: Path) -> None:
     source.on_problem = problems.append
     assert len(list(source)) >= 25
     assert "is damaged" in str(problems[0])
+
+
+class _Corrupt(Watcher):
+    count = 0
+
+    def corrupt(self) -> None:
+        self.count += 1
+
+
+def test_a_packet_of_a_transport_stream_is_missing(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", _noise(50))
+    data = path.read_bytes()
+    middle = len(data) // 188 // 2 * 188
+    path.write_bytes(data[:middle] + data[middle + 188 :])
+    problems: list[SourceError] = []
+    source, watcher = VideoSource(path), _Corrupt()
+    source.on_problem, source.watcher = problems.append, watcher
+    assert len(list(source)) == 50
+    assert "is damaged (1 packets are not whole); the 50 frames" in str(problems[0])
+    assert watcher.count == 1
 
 
 @pytest.mark.parametrize(

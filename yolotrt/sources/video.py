@@ -32,6 +32,7 @@ SUFFIXES = frozenset(
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,h264,hevc,m4v,obu,ivf,mxf,nut,dv,wtv,yuv4mpegpipe"
 
 _DEFAULT_TIME_BASE = Fraction(1, 90_000)
+_LATE = 2  # FFmpeg's parsers give a packet when the next one begins, and mark it for a gap in that one
 
 
 class VideoSource(Source):
@@ -147,7 +148,8 @@ class _Health:
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self._container, self._stream = container, stream
         self._is_avi = _is_avi(container)
-        self.packets = self.damaged = 0
+        self.packets = self._damaged = self._gaps = 0
+        self._gap_at = -_LATE  # the number of a packet
         self.cut = _index_passes_end(container, stream)
         self._end = 0  # of the last packet, in units of the stream
         self.slots: deque[int] = deque()
@@ -161,21 +163,31 @@ class _Health:
             self._longest = max(self._longest, packet.dts - self._last_slot)
             self._last_slot = packet.dts
         self.packets += 1
-        self.cut |= packet.is_corrupt
+        if packet.is_corrupt:
+            self._gap_at = self.packets
         if packet.pts is not None:
             self._end = max(self._end, packet.pts + (packet.duration or 0))
 
+    def gap(self) -> None:
+        """A packet of which FFmpeg says that something is missing, in it or beside it; it was decoded nevertheless."""
+        self._gaps += 1
+
     def lost(self) -> None:
         """A packet that cannot be decoded."""
-        self.damaged += 1
+        self._damaged += 1
         if self.slots:
             self.slots.popleft()
 
     def verdict(self) -> str:
         """What is wrong, as the end of a sentence; empty if nothing is."""
-        if self.cut or self._falls_short():
+        if self.cut or self.packets - self._gap_at < _LATE or self._falls_short():
             return "is cut short"
-        return f"is damaged ({self.damaged} packets cannot be decoded)" if self.damaged else ""
+        found = []
+        if self._damaged:
+            found.append(f"{self._damaged} packets cannot be decoded")
+        if self._gaps:
+            found.append(f"{self._gaps} packets are not whole")
+        return f"is damaged ({', '.join(found)})" if found else ""
 
     def _falls_short(self) -> bool:
         if self._is_avi:
@@ -214,6 +226,10 @@ def _decode(
         except DamagedPacketError:
             health.lost()
             watcher.corrupt()
+        else:
+            if packet.is_corrupt:
+                health.gap()
+                watcher.corrupt()
 
 
 @contextlib.contextmanager
