@@ -20,7 +20,7 @@ from tests.support.watched import watched
 from yolotrt.errors import UsageError
 from yolotrt.sources import LiveOptions, SourceInfo, StreamState, WebcamSource
 from yolotrt.sources.live import LiveSource, LostError, Shot, _Outage
-from yolotrt.sources.network import _Backlog
+from yolotrt.sources.network import _Backlog, _Pace
 
 
 class _Camera(LiveSource):
@@ -99,6 +99,22 @@ def test_a_decoder_that_is_far_too_slow_jumps_as_well() -> None:
     backlog, now = _Backlog(1.0), time.monotonic()
     kept = [backlog.keeps_up(now + 0.6 * number, is_key=False) for number in range(20)]
     assert sum(kept) <= 4
+
+
+@pytest.mark.parametrize("jump_s", [20.0, -10.0, 400.0, -400.0])
+def test_a_playlist_whose_times_jump_keeps_its_pace(monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
+    """As where an advertisement begins: no wait for times that do not come, no pictures in bursts."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pace, shown = _Pace(), []
+    for number in range(150):  # segments of a second, each there at once
+        now[0] = max(now[0], 100.0 + number // 25)
+        now[0] += pace.wait_s(50 + number / 25 + (jump_s if number >= 75 else 0))
+        shown.append(now[0])
+    steps = np.diff(shown)
+    assert np.delete(steps, 74) == pytest.approx(0.04)
+    assert steps[74] < 0.1
+    assert shown[-1] == pytest.approx(106, abs=0.1)
 
 
 def test_a_recording_whose_times_begin_anew_goes_on() -> None:

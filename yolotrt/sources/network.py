@@ -29,6 +29,8 @@ _UDP_PROOF_S = 3.0  # by then a picture has come over UDP, or none will
 _BLIND = 6  # read time-outs without a picture in what arrives; key frames may be far apart
 # FFmpeg numbers the pictures of these itself, 25 a second, whatever the camera does.
 _WITHOUT_TIMES = ("mpjpeg", "mjpeg", "jpeg_pipe", "h264", "hevc")
+_JUMP_S = 2.0  # from one picture of a playlist to the next
+_LOST_S = 30.0  # a playlist that is so far from its pace has none
 _UNKNOWN_PAUSE_S = 30.0  # between questions for a stream that the server does not know
 
 # A playlist from the network must not make FFmpeg open files of this machine.
@@ -284,12 +286,16 @@ class _Pace:
 
     def __init__(self) -> None:
         self._offset: float | None = None
+        self._last_s = 0.0
 
     def wait_s(self, camera_s: float | None) -> float:
         """Seconds until a picture is due."""
         if camera_s is None:
             return 0.0
         now = time.monotonic()
-        if self._offset is None or abs(camera_s + self._offset - now) > 30.0:
+        # An advertisement or a new encoder has times of its own, which say nothing of when its first picture is due.
+        jumps = abs(camera_s - self._last_s) > _JUMP_S
+        self._last_s = camera_s
+        if self._offset is None or jumps or abs(camera_s + self._offset - now) > _LOST_S:
             self._offset = now - camera_s
         return max(camera_s + self._offset - now, 0.0)
