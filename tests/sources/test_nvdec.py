@@ -541,6 +541,58 @@ def test_b_frames_that_no_header_tells(bench: Bench, tmp_path: Path, monkeypatch
     assert bench.told.decoders == [("nvdec", "")]
 
 
+def test_b_frames_around_time_zero(bench: Bench, tmp_path: Path) -> None:
+    """Zero is a time like any other."""
+    path = write_video(tmp_path / "a.mp4", noise(24), encoder={"g": "6", "bf": "0", "tune": "zerolatency"})
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = bench.decoder(stream, container="mp4", at_once=True)
+        for number, packet in enumerate(container.demux(stream)):
+            if packet.size:
+                packet.pts = 512 * {1: 2, 2: 1}.get(number, number) - 1024
+                decoder.decode(packet)
+        decoder.close()
+    assert len(bench.api.sessions) == 2, "from the second key frame on it waits for them"
+
+
+def test_a_clock_that_is_set_back_is_no_b_frame(bench: Bench, tmp_path: Path) -> None:
+    """Each picture still comes with its packet."""
+    path = write_video(tmp_path / "a.mp4", noise(24), encoder={"g": "6", "bf": "0", "tune": "zerolatency"})
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.time_base is not None
+        decoder = bench.decoder(stream, container="mp4", at_once=True)
+        for number, packet in enumerate(container.demux(stream)):
+            if packet.size and packet.pts is not None:
+                packet.pts += int((100 if number < 9 else 90) / stream.time_base)
+                assert [frame.pts for frame in decoder.decode(packet)] == [packet.pts]
+        decoder.close()
+    assert len(bench.api.sessions) == 1
+
+
+def test_pictures_before_a_damaged_key_frame_are_not_lost(bench: Bench, tmp_path: Path) -> None:
+    """A session ends at another key frame, with pictures that it still holds; they come with the next packet."""
+    path = write_video(tmp_path / "a.h264", noise(24), encoder=X264)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = bench.decoder(stream, container="h264", at_once=True)
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        bad = av.Packet(b"\0\0\0\1\x67\xff\xff\xff\0\0\0\1\x65\xff\xff\xff")
+        bad.is_keyframe = True
+        shown = [frame.picture() for packet in packets[:12] for frame in decoder.decode(packet)]
+        assert len(shown) < 12, "it holds some back"
+        for _ in range(2):
+            with pytest.raises(DamagedPacketError):
+                decoder.decode(bad)
+        shown += [frame.picture() for frame in decoder.decode(packets[12])]
+        decoder.close()
+    wanted = by_pyav(path)[: len(shown)]
+    assert len(shown) >= 12
+    for picture_, frame in zip(shown, wanted, strict=True):
+        pixels = picture_ if isinstance(picture_, np.ndarray) else picture_.on_host()
+        np.testing.assert_array_equal(pixels, frame.pixels)
+
+
 @pytest.mark.parametrize(("at_once", "damaged"), [(True, 2), (True, 3), (False, 1)])
 def test_key_frames_that_are_damaged(bench: Bench, tmp_path: Path, at_once: bool, damaged: int) -> None:
     path = write_video(tmp_path / "a.h264", noise(5), encoder={"bf": "0", "tune": "zerolatency"})

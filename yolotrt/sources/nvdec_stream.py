@@ -42,6 +42,7 @@ _START_CODES = (b"\0\0\1", b"\0\0\0\1")
 _BLIND = 300  # packets without a key frame; then the stream has none that NVDEC could begin with
 _FAILURES = 3  # sessions in a row that fail
 _KEPT = 64  # packets whose times are remembered: more than a decoder holds back
+_BACK_S = 1.0  # B-frames go back by less; a clock that goes back by more was set anew, or began again at zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +124,10 @@ class NvdecStream:
         self._cpu: PictureDecoder | None = None
         # One that may still hold pictures that were handed out with the packet before.
         self._ended: NvdecSession | None = None
+        # Its last ones, which wait for the next packet where the one that ended it has failed.
+        self._owed: list[Decoded] = []
         self._headers: frozenset[bytes] = frozenset()
-        self._last_pts: int | None = None
+        self._last_time: float | None = None
         self._is_out_of_order = False
         self._is_told = False
         self._skipped = self._failures = 0
@@ -132,8 +135,11 @@ class NvdecStream:
         self._hidden: dict[int, bool] = {}
 
     def decode(self, packet: av.Packet[Any]) -> list[Decoded]:
-        self._forget()
-        return self._decode(packet)
+        if not self._owed:
+            self._forget()
+        found = self._decode(packet)
+        owed, self._owed = self._owed, []
+        return owed + found
 
     def close(self) -> None:
         self._forget()
@@ -156,36 +162,37 @@ class NvdecStream:
         if not packet.size and packet.dts is not None:
             return []  # nothing but a moment; only the packet behind the last one ends the stream
         if self._is_packed and packet.is_keyframe and brings_headers(packet):
-            before = self._end()
+            self._end()
             self._leave("its headers change on the way")
-            return before + self._decode(packet)
+            return self._decode(packet)
         data = self._bytes(packet)
         changes = packet.is_keyframe and (
             self._is_out_of_order or not sequence_headers(self._codec, data) <= self._headers
         )
-        before = self._end() if changes else []
+        if changes:
+            self._end()
         if self._session is None:
             self._begin(packet, data)
         if self._cpu is not None:
-            return before + self._cpu.decode(packet)
+            return self._cpu.decode(packet)
         if self._session is None:
-            return before
+            return []
         try:
-            return before + self._through(self._session, packet, data)
+            return self._through(self._session, packet, data)
         except NvdecError as e:
-            return before + self._after(e, packet, self._session)
+            return self._after(e, packet, self._session)
 
-    def _end(self) -> list[Decoded]:
-        """End the session, if there is one; return what it still holds."""
+    def _end(self) -> None:
+        """End the session, if there is one; what it still holds comes before all else."""
         session = self._session
         if session is None:
-            return []
+            return
         try:
             frames = session.decode(0, 0, 0)
         except NvdecError:
             frames = []
         self._session, self._ended = None, session
-        return self._shown(session, frames)
+        self._owed = self._shown(session, frames)
 
     def _begin(self, packet: av.Packet[Any], data: bytes) -> None:
         """Make a session at a key frame, or leave all to PyAV."""
@@ -220,7 +227,7 @@ class NvdecStream:
             self._leave(str(e))
             return
         self._skipped, self._hidden = 0, {}
-        self._last_pts, self._is_out_of_order = None, False
+        self._last_time, self._is_out_of_order = None, False
         self._headers = sequence_headers(self._codec, data) or sequence_headers(self._codec, self._extradata)
         if not self._is_told:
             self._is_told = True
@@ -261,10 +268,11 @@ class NvdecStream:
     def _shown(self, session: NvdecSession, frames: Sequence[DecodedFrame]) -> list[Decoded]:
         found = [self._decoded(session, frame) for frame in frames]
         for frame in found:
-            if self._at_once and frame.pts is not None and frame.pts < (self._last_pts or frame.pts):
+            back = 0.0 if frame.time is None or self._last_time is None else self._last_time - frame.time
+            if self._at_once and 0 < back < _BACK_S:
                 # It has B-frames, which its headers do not tell: from the next key frame on it waits for them.
                 self._at_once, self._is_out_of_order = False, True
-            self._last_pts = frame.pts
+            self._last_time = frame.time
         return [frame for frame in found if not (frame.pts is not None and self._hidden.get(frame.pts))]
 
     def _decoded(self, session: NvdecSession, frame: DecodedFrame) -> Decoded:
