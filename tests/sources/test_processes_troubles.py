@@ -8,9 +8,11 @@ import pickle
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -21,8 +23,10 @@ from tests.support.host_nvdec import HostNvdec
 from tests.support.media import cut, moving_box, write_video
 from yolotrt.cuda.machine import Memory
 from yolotrt.errors import CudaError, SourceError
-from yolotrt.sources import VideoSource
+from yolotrt.sources import LiveOptions, Source, SourceInfo, VideoSource, Watcher
 from yolotrt.sources.device_images import Budget, Downloads, PooledImage
+from yolotrt.sources.live import LiveSource
+from yolotrt.sources.live import Shot as LiveShot
 from yolotrt.sources.nvdec import Nvdec
 from yolotrt.sources.nvdec_api import NvVideoCodec
 from yolotrt.sources.processes.child import _Reader
@@ -30,20 +34,27 @@ from yolotrt.sources.processes.messages import Begin
 from yolotrt.sources.processes.remote import Line
 from yolotrt.sources.processes.slots import Slots
 from yolotrt.sources.selection import Selection
-from yolotrt.types import Frame
+from yolotrt.types import Frame, ImageU8
 
 
 class Sides:
     """Both ends of a line, each with a GPU of its own that sees the other's memory."""
 
-    def __init__(self, source: VideoSource, *, limit: int = 40, recipe: bytes | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        limit: int = 40,
+        recipe: bytes | None = None,
+        selection: Selection | None = None,
+    ) -> None:
         ours, theirs = socket.socketpair()
         self.source, self.owner, self.other = source, Machine(), Machine()
         flags = mmap.mmap(-1, 1024)
         self.slots = Slots(self.owner, Budget(2**30), flags, range(1024))
         begin = Begin(
             recipe=pickle.dumps(source.recipe) if recipe is None else recipe,
-            selection=Selection(),
+            selection=selection or Selection(),
             forced=True,
             limit=limit,
             window=32,
@@ -140,6 +151,53 @@ def test_an_error_of_who_is_told(tmp_path: Path) -> None:
     sides.source.on_problem = fail
     with pytest.raises(BrokenPipeError):
         list(sides.frames())
+    assert sides.ended()
+
+
+class SlowCamera(LiveSource):
+    """Gives pictures that nobody wants, for 20 s."""
+
+    now = 0.0
+
+    def __init__(self, rate: int, timeout_s: float) -> None:
+        super().__init__(SourceInfo(kind="stream", name="slow", live=True), LiveOptions(read_timeout_s=timeout_s))
+        self.rate = rate
+
+    @property
+    def recipe(self) -> Callable[[], Source]:
+        return partial(SlowCamera, self.rate, self.options.read_timeout_s)
+
+    def _shots(self) -> Iterator[LiveShot]:
+        for number in range(20 * self.rate):
+            SlowCamera.now += 1 / self.rate
+            yield LiveShot(received_s=self.now, camera_s=number / self.rate, picture=unwanted)
+        self.stop()
+
+
+def unwanted() -> ImageU8:
+    raise AssertionError("a picture that nobody wants was made")
+
+
+class Skips(Watcher):
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def skipped(self, count: int) -> None:
+        self.counts.append(count)
+
+
+@pytest.mark.parametrize(("rate", "timeout_s"), [(5, 1.0), (2, 5.0), (1, 5.0)])
+def test_a_slow_camera_is_not_silent(rate: int, timeout_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though few of its pictures are wanted: that it goes on is told before it seems to have stalled."""
+    monkeypatch.setattr("yolotrt.sources.processes.child.time", SimpleNamespace(monotonic=lambda: SlowCamera.now))
+    none = Selection(fps=0.001)
+    assert none.takes(0, 0.0)
+    sides = Sides(SlowCamera(rate, timeout_s), selection=none)
+    sides.source.watcher = told = Skips()
+    assert list(sides.frames()) == []
+    assert sum(told.counts) == 20 * rate
+    assert sides.source.stall_s is not None
+    assert max(told.counts) / rate <= sides.source.stall_s - 1 / rate
     assert sides.ended()
 
 

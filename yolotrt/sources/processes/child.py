@@ -55,6 +55,7 @@ from yolotrt.types import Frame
 
 _MOST = 8  # frames in a message of a file; those of a camera do not wait for each other
 _LONGEST_S = 0.02  # that the first of them waits
+_QUIET_S = 0.5  # that what is no frame waits: a camera of whose pictures few are wanted is not silent
 _SPINNING = 4  # threads that may each keep a core busy while they wait for the GPU
 
 
@@ -157,7 +158,8 @@ class _Reader(Watcher):
         self._machine: Machine | None = None
         self._pool: LentSlots | None = None
         self._out: list[Shot] = []
-        self._out_since = 0.0
+        self._out_since = self._sent_at = 0.0
+        self._quiet_s = _QUIET_S
         self._skipped = self._corrupt = self._late = 0
         self._has_given = False
         self._info: SourceInfo | None = None
@@ -213,6 +215,8 @@ class _Reader(Watcher):
             source.watcher, source.on_problem = self, self._problem
             source.decoders = Decoders(nvdec=_LentDecoding(nvdec, pool), forced=begin.forced)
             self._source = source
+            if source.stall_s is not None:
+                self._quiet_s = min(_QUIET_S, source.stall_s / 4)
             for frame in () if self._stopped.is_set() else source:
                 self._hand_over(source, frame)
                 if self._stopped.is_set():
@@ -271,6 +275,7 @@ class _Reader(Watcher):
         if self._out or self._skipped or self._corrupt or self._late:
             self._tell(Shots(self._out, self._skipped, self._corrupt, self._late))
             self._out, self._skipped, self._corrupt, self._late = [], 0, 0, 0
+            self._sent_at = time.monotonic()
 
     def _tell(self, message: Message) -> None:
         self.connection.send(message)
@@ -316,5 +321,6 @@ class _Reader(Watcher):
         return False
 
     def _flush_now_and_then(self) -> None:
-        if self._skipped + self._corrupt + self._late >= _MOST:
+        is_many = self._skipped + self._corrupt + self._late >= _MOST
+        if is_many or time.monotonic() - self._sent_at >= self._quiet_s:
             self._flush()
