@@ -137,14 +137,14 @@ def test_waits_grow_with_the_outage() -> None:
 
 @pytest.mark.parametrize(("outage_s", "least", "most"), [(0, 0.2, 0.4), (10, 0.5, 1), (60, 3, 6), (9999, 7.5, 15)])
 def test_a_pause_is_a_tenth_of_the_outage_and_never_the_same(outage_s: float, least: float, most: float) -> None:
-    outage = _Outage(retries=None, _since=time.monotonic() - outage_s)
+    outage = _Outage(retries=None, was_live=False, _since=time.monotonic() - outage_s)
     pauses = [outage.pause_s(LostError("lost")) for _ in range(200)]
     assert least <= min(pauses) < least * 1.1
     assert most * 0.9 < max(pauses) <= most * 1.01
 
 
 def test_what_is_asked_about_rarely_is_never_asked_about_sooner() -> None:
-    outage = _Outage(retries=None)
+    outage = _Outage(retries=None, was_live=False)
     pauses = [outage.pause_s(LostError("404", pause_s=30)) for _ in range(100)]
     assert min(pauses) >= 30
     assert 31 < max(pauses) < 40, "not all at the same moment"

@@ -20,17 +20,17 @@ import pytest
 
 from tests.sources.test_processes import Machine
 from tests.support.host_nvdec import HostNvdec
-from tests.support.media import cut, moving_box, write_video
+from tests.support.media import cut, moving_box, picture, write_video
 from yolotrt.cuda.machine import Memory
 from yolotrt.errors import CudaError, SourceError
-from yolotrt.sources import LiveOptions, Source, SourceInfo, VideoSource, Watcher
+from yolotrt.sources import LiveOptions, Source, SourceInfo, StreamState, VideoSource, Watcher
 from yolotrt.sources.device_images import Budget, Downloads, PooledImage
-from yolotrt.sources.live import LiveSource
+from yolotrt.sources.live import LiveSource, LostError
 from yolotrt.sources.live import Shot as LiveShot
 from yolotrt.sources.nvdec import Nvdec
 from yolotrt.sources.nvdec_api import NvVideoCodec
 from yolotrt.sources.processes.child import _Reader
-from yolotrt.sources.processes.messages import Begin
+from yolotrt.sources.processes.messages import Begin, Shot, Shots
 from yolotrt.sources.processes.remote import Line
 from yolotrt.sources.processes.slots import Slots
 from yolotrt.sources.selection import Selection
@@ -47,6 +47,7 @@ class Sides:
         limit: int = 40,
         recipe: bytes | None = None,
         selection: Selection | None = None,
+        is_read: bool = True,
     ) -> None:
         ours, theirs = socket.socketpair()
         self.source, self.owner, self.other = source, Machine(), Machine()
@@ -63,8 +64,10 @@ class Sides:
         self.reader = _Reader(Connection(theirs.detach()), flags)
         nvdec = Nvdec(api=cast("NvVideoCodec", HostNvdec()), machine=self.other, limit=0, budget=Budget(0))
         self.worker = threading.Thread(target=self.reader.work, args=(nvdec,), daemon=True)
-        self.worker.start()
         self.listener = threading.Thread(target=self._listen, daemon=True)
+        if not is_read:
+            return
+        self.worker.start()
         self.listener.start()
 
     def _listen(self) -> None:
@@ -215,6 +218,48 @@ def test_stopped_by_who_made_the_source(tmp_path: Path) -> None:
     assert frame.index < 299
     assert sides.ended()
     sides.source.stop()  # nobody reads it any more
+
+
+class LockedCamera(LiveSource):
+    """Asks for a password that nobody has, for a while."""
+
+    def __init__(self) -> None:
+        super().__init__(SourceInfo(kind="stream", name="door", live=True), LiveOptions())
+        self.asked = 0
+
+    @property
+    def recipe(self) -> Callable[[], Source]:
+        return LockedCamera
+
+    def _shots(self) -> Iterator[LiveShot]:
+        self.asked += 1
+        if self.asked < 3:
+            raise LostError("door: the password is wrong", hopeless=True)
+        yield LiveShot(received_s=time.monotonic(), camera_s=None, picture=picture)
+
+
+class States(Watcher):
+    def __init__(self) -> None:
+        self.told: list[StreamState] = []
+
+    def state(self, state: StreamState, error: str = "") -> None:
+        self.told.append(state)
+
+
+def test_a_camera_that_was_live_is_not_given_up_with_its_process() -> None:
+    """A camera that starts anew may refuse everybody for a while; here it does so just after the process has died."""
+    sides = Sides(LockedCamera(), is_read=False)
+    source, states = cast("LockedCamera", sides.source), States()
+    source.watcher = states
+    other, now = sides.reader.connection, time.monotonic()
+    other.send(Shots([Shot(-1, (96, 128), picture(), "door", 7, 3.0, 0.0, now)], 0, 0, 0))
+    with socket.socket(fileno=os.dup(other.fileno())) as line:
+        line.shutdown(socket.SHUT_WR)
+    frames = sides.frames()
+    assert [next(frames).index for _ in range(2)] == [7, 8]
+    cast("Generator[Frame]", frames).close()
+    assert source.asked == 3
+    assert set(states.told) == {StreamState.RECONNECTING}
 
 
 def test_memory_of_one_that_is_given_up_is_free_for_the_others(tmp_path: Path) -> None:

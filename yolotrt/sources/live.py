@@ -102,13 +102,16 @@ class LiveSource(Source):
     Times are seconds since the first picture: the camera's clock where it has one that keeps pace with ours. A failure
     is told to the watcher; the iteration ends by SourceError only after `LiveOptions.retries`, or where another attempt
     is without hope: a user or password that is refused, a webcam that is not there.
+
+    Attributes:
+        was_live: it has given a picture, to this process or to another one, so nothing is without hope any more.
     """
 
     def __init__(self, info: SourceInfo, options: LiveOptions) -> None:
         super().__init__(info)
         self.options = options
         self._stopped = threading.Event()
-        self._was_live = False
+        self.was_live = False
 
     @property
     def stall_s(self) -> float | None:
@@ -124,7 +127,7 @@ class LiveSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         clock = _Clock()
-        outage = _Outage(self.options.retries)
+        outage = _Outage(self.options.retries, self.was_live)
         count = itertools.count()
         while not self._stopped.is_set():
             error = yield from self._connection(clock, outage, count)
@@ -146,7 +149,7 @@ class LiveSource(Source):
         try:
             for shot in self._shots():
                 outage.over()
-                self._was_live = True
+                self.was_live = True
                 index = next(count)
                 timestamp_s = clock.place(shot) if self.info.live else clock.film(shot)
                 if self.watcher.wants(index, timestamp_s):
@@ -159,7 +162,7 @@ class LiveSource(Source):
         return LostError(f"{self.info.name}: the stream ended") if self.info.live else None
 
     def _tell(self, error: str) -> None:
-        self.watcher.state(StreamState.RECONNECTING if self._was_live else StreamState.CONNECTING, error)
+        self.watcher.state(StreamState.RECONNECTING if self.was_live else StreamState.CONNECTING, error)
 
     def _connected(self, size: tuple[int, int] | None, fps: Fraction | None) -> None:
         self.info = dataclasses.replace(self.info, size=size, fps=fps)
@@ -224,18 +227,18 @@ class _Outage:
     """
 
     retries: int | None
+    was_live: bool
     shortest_s: float = 0.2
     longest_s: float = 15.0
     _failures: int = 0
     _since: float = field(default_factory=time.monotonic)
-    _ever_live: bool = False
 
     def over(self) -> None:
-        self._failures, self._since, self._ever_live = 0, time.monotonic(), True
+        self._failures, self._since, self.was_live = 0, time.monotonic(), True
 
     def may_go_on(self, error: LostError) -> bool:
         self._failures += 1
-        if error.hopeless and not self._ever_live:
+        if error.hopeless and not self.was_live:
             return False
         return self.retries is None or self._failures <= self.retries
 
@@ -243,6 +246,6 @@ class _Outage:
         tenth = (time.monotonic() - self._since) / 10
         chance = random.random()  # noqa: S311 (no secret)
         pause = min(max(tenth, 2 * self.shortest_s), self.longest_s) * (1 + chance) / 2
-        if self._ever_live and not error.hopeless:
+        if self.was_live and not error.hopeless:
             return pause
         return max(pause, error.pause_s * (1 + chance / 4))

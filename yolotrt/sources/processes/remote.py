@@ -14,6 +14,7 @@ from typing import NamedTuple
 from yolotrt.errors import CudaError, SourceError
 from yolotrt.sources.base import Source, StreamState, Watcher
 from yolotrt.sources.device_images import Colours, Downloads, PooledImage
+from yolotrt.sources.live import LiveSource
 from yolotrt.sources.processes.messages import (
     Ack,
     Begin,
@@ -235,6 +236,8 @@ def _continued(source: Source, last: _Last | None) -> Iterator[Frame]:
     if last is None or last.received_s is None:
         yield from source
         return
+    if isinstance(source, LiveSource):
+        source.was_live = True  # a camera that refuses the password while it starts anew is asked again
     for frame in source:
         since = 0.0 if frame.received_s is None else frame.received_s - frame.timestamp_s - last.received_s
         yield dataclasses.replace(
