@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from yolotrt.sources.live import LostError
 from yolotrt.sources.nvdec import Nvdec
 from yolotrt.sources.nvdec_api import NvVideoCodec
 from yolotrt.sources.processes.messages import Grant, Grow, portable
+from yolotrt.sources.processes.process import _shared_memory
 from yolotrt.sources.processes.slots import Lent, LentSlots, Slots
 from yolotrt.sources.processes.spread import Spread, processes_for
 from yolotrt.sources.processes.wanted import Wanted
@@ -234,3 +236,14 @@ def _open_files() -> int:
     """How many this process has; 0 where nobody tells."""
     files = Path("/proc/self/fd")
     return len(list(files.iterdir())) if files.is_dir() else 0
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this Python does not know such memory")
+def test_slots_are_on_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _shared_memory(64) as descriptor:
+        assert bytes(mmap.mmap(descriptor, 0)) == bytes(64)
+        name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    assert name.startswith("/memfd:")
+    monkeypatch.delattr(os, "memfd_create")
+    with _shared_memory(64) as descriptor:
+        assert bytes(mmap.mmap(descriptor, 0)) == bytes(64)

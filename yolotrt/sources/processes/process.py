@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 
 from yolotrt.errors import CudaError
@@ -49,9 +49,8 @@ class Process:
         """
         with contextlib.ExitStack() as opened:
             begins = [_begin(each, nvdec) for each in wanted]
-            file = opened.enter_context(tempfile.TemporaryFile())
-            file.truncate(len(wanted) * _SLOTS)
-            descriptor, flags = file.fileno(), mmap.mmap(file.fileno(), 0)
+            descriptor = opened.enter_context(_shared_memory(len(wanted) * _SLOTS))
+            flags = mmap.mmap(descriptor, 0)
             said = opened.enter_context(tempfile.TemporaryFile())
             pairs = [socket.socketpair() for _ in range(len(wanted) + 1)]
             for pair in pairs:
@@ -111,6 +110,16 @@ class Process:
             said = self._said.read().decode("utf-8", "replace").strip().splitlines()
             return f"{fate}: {said[-1][:200]}" if said else fate
         return fate
+
+
+@contextlib.contextmanager
+def _shared_memory(size: int) -> Iterator[int]:
+    """Memory that another process may see, as the descriptor of a file. On no disk, which may be slow or full."""
+    # A Python that was built for an old Linux does not know these.
+    has_memory = hasattr(os, "memfd_create")
+    with os.fdopen(os.memfd_create("yolotrt-slots"), "w+b") if has_memory else tempfile.TemporaryFile() as file:
+        file.truncate(size)
+        yield file.fileno()
 
 
 def _signal(number: int) -> str:
