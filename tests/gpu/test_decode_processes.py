@@ -29,6 +29,7 @@ from yolotrt.model_spec import BatchRange
 from yolotrt.pipeline import Pipeline, Stream, StreamOptions
 from yolotrt.sources import LiveOptions, NetworkSource, VideoSource
 from yolotrt.sources.device_images import PooledImage
+from yolotrt.sources.processes.process import Process
 from yolotrt.sources.processes.slots import Slots
 from yolotrt.types import FrameResult
 
@@ -191,6 +192,120 @@ def test_a_process_that_dies(detector: Detector, tmp_path: Path) -> None:
     assert "the process that decodes it has ended (SIGKILL)" in problem
     assert sorted(status.processed == 2000 for status in pipeline.status()) == [False, True]
     assert all(status.accounted for status in pipeline.status())
+
+
+def stop_them(processes: set[int]) -> None:
+    """As a debugger does, or a driver that does not return: they live, and do nothing."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+
+
+def test_processes_that_hang_do_not_hold_up_the_end(detector: Detector, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(2000, SIZE))
+    decoders, before, stopped = detector.decoders("nvdec", processes=3), children(), threading.Event()
+    sources = [VideoSource(path) for _ in range(3)]
+    for source in sources:
+        source.decoders = decoders
+
+    def on_result(_: FrameResult) -> None:
+        if not stopped.is_set():
+            stop_them(children() - before)
+            stopped.set()
+
+    pipeline = Pipeline(detector, [Stream(s, name=f"{n}") for n, s in enumerate(sources)], on_result=on_result)
+    with running(pipeline) as thread:
+        assert stopped.wait(30)
+        time.sleep(0.5)  # until what had come is used
+        asked = time.monotonic()
+        pipeline.stop()
+        thread.join()
+        assert time.monotonic() - asked < 2
+    assert children() <= before
+    assert all(status.accounted for status in pipeline.status())
+
+
+def test_a_process_that_hangs(detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended, its file with it, and this process goes on with its camera."""
+    monkeypatch.setattr("yolotrt.sources.processes.process._SILENT", 3)
+    files = [write_video(tmp_path / f"{n}.ts", moving_box(60, SIZE), encoder={"g": "5", "bf": "0"}) for n in range(9)]
+    path = write_video(tmp_path / "a.mp4", moving_box(2000, SIZE))
+    found: list[FrameResult] = []
+    before, stopped = children(), threading.Event()
+
+    def on_result(result: FrameResult) -> None:
+        if result.stream == "camera":
+            found.append(result)
+        if len(found) > 10 and not stopped.is_set():
+            stopped.set()
+            stop_them(children() - before)
+        time.sleep(0.05 if result.stream == "file" else 0.0)  # it is not over before
+
+    with serving(files) as address:
+        sources = {
+            "camera": NetworkSource(f"http://{address}", options=LiveOptions(retries=9, read_timeout_s=2)),
+            "file": VideoSource(path),
+        }
+        decoders = detector.decoders("nvdec", processes=1)
+        for source in sources.values():
+            source.decoders = decoders
+        pipeline = Pipeline(detector, [Stream(s, name=n) for n, s in sources.items()], on_result=on_result)
+        with running(pipeline):
+            until = time.monotonic() + 40
+            while len(found) < 60:
+                assert time.monotonic() < until, pipeline.status()
+                time.sleep(0.05)
+            assert children() <= before
+    assert stopped.is_set()
+    camera, file = pipeline.status()
+    assert "the process that decodes it has ended (no sign of life for 3 s)" in camera.last_error
+    assert "the process that decodes it has ended (no sign of life for 3 s)" in file.last_error
+    assert camera.accounted
+    assert file.accounted
+
+
+def test_a_process_that_has_nothing_to_do_does_not_hang(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolotrt.sources.processes.process._SILENT", 2)
+    path = write_video(tmp_path / "a.mp4", moving_box(300, SIZE))
+    source, pauses = VideoSource(path), iter([4.0])
+    source.decoders = detector.decoders("nvdec", processes=1)
+    pipeline = Pipeline(detector, [Stream(source)], on_result=lambda _: time.sleep(next(pauses, 0.0)))
+    assert pipeline.run().frames == 300
+
+
+def test_a_process_that_cannot_be_ended(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where the driver does not return; the run ends without it, and its memory is not given to others."""
+    path = write_video(tmp_path / "a.mp4", moving_box(2000, SIZE))
+    source, before, stopped = VideoSource(path), children(), threading.Event()
+    source.decoders = detector.decoders("nvdec", processes=1)
+    made: list[Process] = []
+    kill = Process.kill
+    monkeypatch.setattr(Process, "kill", lambda process: made.append(process))  # noqa: PLW0108 (a list.append is not bound)
+    monkeypatch.setattr("yolotrt.sources.processes.spread._KILL_S", 0.2)
+
+    def on_result(_: FrameResult) -> None:
+        if not stopped.is_set():
+            stop_them(children() - before)
+            stopped.set()
+
+    pipeline = Pipeline(detector, [Stream(source)], on_result=on_result)
+    try:
+        with running(pipeline) as thread:
+            assert stopped.wait(30)
+            asked = time.monotonic()
+            pipeline.stop()
+            thread.join()
+            assert time.monotonic() - asked < 3
+        assert "cannot be ended; its GPU memory stays taken" in caplog.text
+        assert [bool(line._slots._slabs) for line in made[0].lines] == [True]
+    finally:
+        for process in made:
+            kill(process)
+            process.close(time.monotonic() + 10)
+    assert children() <= before
 
 
 @pytest.mark.parametrize("refused", ["export", "adopt"])

@@ -31,7 +31,9 @@ from yolotrt.sources.device_images import Budget, Colours, PooledImage
 from yolotrt.sources.nvdec import Nvdec, NvdecError, load_api
 from yolotrt.sources.nvdec_stream import NvdecStream
 from yolotrt.sources.processes.messages import (
+    BEAT_S,
     Ack,
+    Alive,
     Begin,
     Changed,
     Decodes,
@@ -60,7 +62,7 @@ _SPINNING = 4  # threads that may each keep a core busy while they wait for the 
 
 
 def main(control: int) -> None:
-    """Work until the other side of a connection is closed.
+    """Work until the other side of a connection says anything more, or is closed.
 
     Args:
         control: its file descriptor.
@@ -77,6 +79,10 @@ def main(control: int) -> None:
     gc.freeze()  # none of it becomes garbage, and a look at it takes as long as several pictures
     for line in lines:
         threading.Thread(target=line.work, args=(nvdec,), name="yolotrt-reader", daemon=True).start()
+    with contextlib.suppress(OSError):  # the other side is gone
+        while True:
+            told.send(Alive())
+            time.sleep(BEAT_S)
     threading.Event().wait()  # the thread that listens ends the process
 
 
@@ -101,7 +107,7 @@ def _listen_and_end(told: Connection, lines: Sequence[_Reader]) -> None:
 
 
 def _listen(told: Connection, lines: Sequence[_Reader]) -> None:
-    """Pass on what the other side says, until it says nothing more."""
+    """Pass on what the other side says, until it wants no more of any source."""
     with selectors.DefaultSelector() as selector:
         selector.register(told, selectors.EVENT_READ)
         for line in lines:

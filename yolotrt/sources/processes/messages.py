@@ -21,6 +21,10 @@ LIVE_WINDOW = 8
 """The same of a camera, whose further frames are dropped."""
 
 
+BEAT_S = 1.0
+"""Between two `Alive` of a process."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SetUp:
     """To the process, first of all.
@@ -34,6 +38,10 @@ class SetUp:
     device: int
     flags: int
     lines: Sequence[int]
+
+
+class Alive(NamedTuple):
+    """From the process as a whole, time and again from when it can decode: it hangs where this does not come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +70,7 @@ class Ack(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """To the process: no more frames are wanted."""
+    """To the process: no more frames are wanted; of any source, where no source's connection says it."""
 
 
 class Grow(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 import pickle
@@ -11,19 +12,27 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 
 from yolotrt.errors import CudaError
 from yolotrt.sources.device_images import Downloads
 from yolotrt.sources.nvdec import Nvdec
-from yolotrt.sources.processes.messages import LIVE_WINDOW, WINDOW, Begin, SetUp
+from yolotrt.sources.processes.messages import LIVE_WINDOW, WINDOW, Begin, SetUp, Stop
 from yolotrt.sources.processes.remote import Line
 from yolotrt.sources.processes.slots import Slots
 from yolotrt.sources.processes.wanted import Wanted
 
+_logger = logging.getLogger(__name__)
+
 _SLOTS = 1024
 _PATIENCE_S = 2.0
+# Seconds without a sign of life: twice what a camera may be silent for, unless it is said otherwise. A process that is
+# ended for nothing costs more than the wait: this one would have to decode all that it did.
+_SILENT = 10
+_STARTING = 60  # the same up to the first one: Python, CUDA and their libraries may come from a slow disk
 # Without the current folder, where a file may have the name of a module.
 _PROGRAM = """
 import sys
@@ -69,7 +78,7 @@ class Process:
             )
             told, *connections = [Connection(ours.detach()) for ours, _ in pairs]
             self._said = os.fdopen(os.dup(said.fileno()), "rb")
-        self._told, self._downloads = told, Downloads(nvdec.machine)
+        self._told, self._downloads, self._silent_s = told, Downloads(nvdec.machine), 0
         told.send(SetUp(device=nvdec.machine.handle.index, flags=descriptor, lines=lines))
         self.lines = [
             Line(
@@ -81,29 +90,62 @@ class Process:
             )
             for n, (begin, connection) in enumerate(zip(begins, connections, strict=True))
         ]
+        self._watch = threading.Thread(target=self._end_if_silent, name="yolotrt-watch", daemon=True)
+        self._watch.start()
 
     def end(self) -> None:
         """Tell it to end."""
-        self._told.close()
+        with contextlib.suppress(OSError):  # it has
+            self._told.send(Stop())
 
-    def close(self) -> None:
-        """Wait for its end, and free what nobody holds."""
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+
+    def has_ended(self, until: float) -> bool:
+        """Wait for its end, up to a moment of `time.monotonic()`."""
         try:
-            self._process.wait(_PATIENCE_S)
+            self._process.wait(max(until - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            return False
+        return True
+
+    def close(self, until: float) -> None:
+        """Wait for its end, see `has_ended`, and free what nobody holds."""
+        if not self.has_ended(until):  # a driver that does not return keeps even those that are killed
+            _logger.warning("process %d, which decodes, cannot be ended; its GPU memory stays taken", self._process.pid)
+            for line in self.lines:
+                line.abandon()
+            return
+        self._watch.join()
+        self._told.close()
         for line in self.lines:
             line.close()
         self._said.close()
         with contextlib.suppress(CudaError):
             self._downloads.close()
 
+    def _end_if_silent(self) -> None:
+        """Kill it where it hangs. All that wait for it then see that it is gone, whatever they wait for."""
+        silent, limit = 0, _STARTING
+        with contextlib.suppress(EOFError, OSError):  # it has ended
+            while silent < limit:
+                # Waits are counted, not time: after a pause of the whole machine it need not be the first to go on.
+                if self._told.poll(1.0):
+                    self._told.recv()
+                    silent, limit = 0, _SILENT
+                else:
+                    silent += 1
+            self._silent_s = silent
+            self.kill()
+
     def _fate(self) -> str:
         try:
             code = self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             return "it answers no more"
+        if self._silent_s:
+            return f"no sign of life for {self._silent_s} s"
         fate = _signal(-code) if code < 0 else f"exit code {code}"
         with contextlib.suppress(OSError, ValueError):  # closed meanwhile
             self._said.seek(0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,7 +73,10 @@ class Line:
 
         A process that cannot read it, or is gone, leaves a camera to this one, and a file that has not given a frame.
 
-        Raises SourceError: as the source; or the process has ended in the middle of a file.
+        Raises:
+            SourceError: as the source; or the process has ended in the middle of a file.
+            CudaError: the GPU is lost, to this process or to the other one.
+            RuntimeError: an error of the other process that nobody foresaw, with its traceback.
         """
         last: _Last | None = None
         before, source.on_stop = source.on_stop, self.stop
@@ -111,6 +116,16 @@ class Line:
     def close(self) -> None:
         """Free its memory as far as nobody holds a picture, once the process has ended."""
         self._slots.let_go()
+
+    def abandon(self) -> None:
+        """Wait for the process no more, from any thread: it cannot be ended. The memory that it may write to stays."""
+        self._stopped = True
+        with (
+            contextlib.suppress(OSError),  # its reader has closed it
+            self._lock,
+            socket.socket(fileno=os.dup(self._connection.fileno())) as line,
+        ):
+            line.shutdown(socket.SHUT_RDWR)
 
     def _tell_to_stop(self) -> None:
         with contextlib.suppress(_GoneError):  # it has ended by itself

@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ _logger = logging.getLogger(__name__)
 _FILES = 2  # that a process reads: a session of NVDEC takes a fifth to a third of Python's lock
 _CAMERAS = 34
 _BESIDE = 16  # cameras that a process reads which also runs the model
+_END_S = 0.5  # for all of them together to end by themselves: a run ends within 2 s, and its readers had their time
+_KILL_S = 5.0  # for those that are killed; the driver frees what they had on the GPU
 _MOST = 6  # processes by themselves: each has a CUDA context, and the GPU turns from one to the next
 
 
@@ -58,11 +61,15 @@ class Spread:
             raise
 
     def close(self) -> None:
-        """End the processes. Pictures that somebody holds stay."""
+        """End the processes, also those that hang. Pictures that somebody holds stay."""
         for process in self._processes:
             process.end()
+        until = time.monotonic() + _END_S
+        for process in [each for each in self._processes if not each.has_ended(until)]:
+            process.kill()
+        until = time.monotonic() + _KILL_S
         for process in self._processes:
-            process.close()
+            process.close(until)
         self._processes = []
 
     def _start(self, wanted: Sequence[Wanted], places: Sequence[int], nvdec: Nvdec) -> None:
