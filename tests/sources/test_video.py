@@ -5,6 +5,7 @@ import errno
 import gc
 import itertools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from tests.support.media import cut, moving_box, picture, write_video
+from tests.support.sound import write_with_sound
 from yolotrt.errors import MissingExtraError, SourceError
 from yolotrt.sources import VideoSource, Watcher, open_source, video
 from yolotrt.types import ImageU8
@@ -366,3 +368,34 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     path = write_video(tmp_path / "long.mp4", moving_box(2000), encoder={"preset": "ultrafast"})
     run = subprocess.run([sys.executable, "-c", _RSS, str(path)], capture_output=True, text=True, check=True)
     assert int(run.stdout) < 8 << 20
+
+
+def test_sound_that_begins_late_costs_no_picture(tmp_path: Path) -> None:
+    silent = write_video(tmp_path / "silent.ts", moving_box(50)).read_bytes()
+    loud = write_with_sound(tmp_path / "loud.ts").read_bytes()
+    (tmp_path / "a.ts").write_bytes(8 * silent + loud)  # FFmpeg looks at some seconds to learn which streams there are
+    source = VideoSource(tmp_path / "a.ts")
+    source.on_problem = lambda _: None  # it is joined
+    assert len(list(source)) == 8 * 50 + 45
+
+
+def test_pictures_that_damage_has_given_another_colour_matrix(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mpg", moving_box(36), codec="mpeg2video", colorspace=1)
+    data = bytearray(path.read_bytes())
+    display = re.compile(rb"\x00\x00\x01\xb5[\x20-\x2f]")  # sequence_display_extension, one for each group of pictures
+    second = [found.end() for found in display.finditer(data)][1]
+    data[second + 2] = 65  # matrix_coefficients, of which there are 14
+    path.write_bytes(data)
+    source, watcher, problems = VideoSource(path), _Corrupt(), list[SourceError]()
+    source.on_problem, source.watcher = problems.append, watcher
+    frames = list(source)
+    assert 20 < len(frames) < 36
+    assert len(frames) + watcher.count == 36
+    assert f"({watcher.count} packets cannot be decoded); the {len(frames)} frames" in str(problems[0])
+
+
+def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_box(5))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"xvc1"))
+    with pytest.raises(SourceError, match="FFmpeg does not know the codec of the video"):
+        open_source(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -38,6 +40,19 @@ def moving_box(count: int, size: tuple[int, int] = (96, 128)) -> Iterable[ImageU
         yield picture(size, box=(left, 16, left + 40, 56))
 
 
+@contextlib.contextmanager
+def _own_priority() -> Iterator[None]:
+    """SVT-AV1 gives whoever runs it as root real-time priority, and so every process that is started later."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def write_video(
     path: Path,
     frames: Iterable[ImageU8],
@@ -65,7 +80,7 @@ def write_video(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     stream: VideoStream | None = None
-    with av.open(str(path), "w", options=muxer or {}) as container:
+    with _own_priority(), av.open(str(path), "w", options=muxer or {}) as container:
         if title is not None:
             container.metadata["title"] = title
         for number, pixels in enumerate(frames):

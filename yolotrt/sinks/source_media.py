@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolotrt.sources.video import lenient
+from yolotrt.sources.video import demuxed, lenient
 
 if TYPE_CHECKING:
     import av
@@ -109,7 +109,7 @@ class SourceMedia:
 
         # Damage ends the sound; that the file is damaged is told by whoever reads the pictures.
         with contextlib.suppress(av.FFmpegError):
-            for packet in container.demux([s for s in container.streams.audio if s.index in self._tracks]):
+            for packet in demuxed(container, *(s for s in container.streams.audio if s.index in self._tracks)):
                 if packet.size:
                     yield packet
 
@@ -123,6 +123,8 @@ class _Track:
         self._next: Fraction | None = None
         if source.codec_context is None:  # whatever PyAV's types say: a codec of a newer phone, for instance
             raise ValueError("FFmpeg does not know its codec")
+        if not source.codec_context.sample_rate or not source.codec_context.channels:  # MP4 must say so at its begin
+            raise ValueError("it begins too late")
         # The codec, not the decoder, of which there are several.
         self._copied = source.codec_context.codec.canonical_name in _KEPT
         if self._copied:
@@ -203,8 +205,9 @@ def _first_picture_s(path: Path) -> float:
     ):
         if container.format.name == "avi":  # it stores no times, and those that FFmpeg makes up lag behind
             return 0.0
-        for frame in container.decode(video=0):
-            return float(frame.time or 0.0)
+        for packet in demuxed(container, container.streams.video[0]):
+            for frame in packet.decode():
+                return float(frame.time or 0.0)
     return 0.0
 
 

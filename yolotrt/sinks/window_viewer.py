@@ -39,6 +39,9 @@ def main() -> int:
                 cv2.namedWindow(name, cv2.WINDOW_AUTOSIZE)
                 shown.add(name)
             cv2.imshow(name, newest.pop(name))
+        if not shown:
+            reader.join(_WAIT_MS / 1000)  # without a window, waitKey does not wait
+            continue
         if (cv2.waitKey(_WAIT_MS) & 0xFF) in _KEYS or any(_is_closed(name) for name in shown):
             break
     cv2.destroyAllWindows()

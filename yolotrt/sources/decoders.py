@@ -40,7 +40,7 @@ def check_processes(processes: int | None) -> None:
 
 
 class DamagedPacketError(Exception):
-    """A packet that cannot be decoded; those after it may be."""
+    """A packet that cannot be decoded, or gave what is no picture; those after it may be."""
 
 
 class Decoded(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from yolotrt.errors import SourceError, UsageError
 from yolotrt.sources.base import Source, SourceInfo, StreamState
+from yolotrt.sources.decoders import DamagedPacketError
 from yolotrt.sources.recorded import RecordedClock
 from yolotrt.types import DeviceImage, Frame, ImageU8
 
@@ -153,7 +154,12 @@ class LiveSource(Source):
                 index = next(count)
                 timestamp_s = clock.place(shot) if self.info.live else clock.film(shot)
                 if self.watcher.wants(index, timestamp_s):
-                    yield self._frame(shot, index, timestamp_s)
+                    try:
+                        frame = self._frame(shot, index, timestamp_s)
+                    except DamagedPacketError:
+                        self.watcher.corrupt()
+                    else:
+                        yield frame
                 if self._stopped.is_set():
                     return None
         except LostError as e:

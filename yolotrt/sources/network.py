@@ -17,7 +17,7 @@ from yolotrt.sources.base import Source, SourceInfo
 from yolotrt.sources.decoders import AvDecoder, DamagedPacketError, DecodeRequest, PictureDecoder, decoder_of
 from yolotrt.sources.live import LiveOptions, LiveSource, LostError, Shot
 from yolotrt.sources.pixels import Converter
-from yolotrt.sources.video import lenient
+from yolotrt.sources.video import demuxed, lenient
 
 if TYPE_CHECKING:
     import av
@@ -144,7 +144,7 @@ class NetworkSource(LiveSource):
         import av
 
         limit = self.options.read_timeout_s
-        packets = container.demux()  # the sound as well, which must not hide that no picture comes
+        packets = demuxed(container)  # the sound as well, which must not hide that no picture comes
         last_packet = self._last_picture = time.monotonic()
         while not self._stopped.is_set():
             asked = time.monotonic()

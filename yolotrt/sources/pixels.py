@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from yolotrt.sources.decoders import DamagedPacketError
 from yolotrt.types import ImageU8
 
 if TYPE_CHECKING:
@@ -60,12 +61,17 @@ class Converter:
         self._orientation = Orientation()
 
     def __call__(self, frame: av.VideoFrame) -> ImageU8:
-        """BGR `uint8 [H, W, 3]`, C-contiguous."""
+        """BGR `uint8 [H, W, 3]`, C-contiguous. Raises DamagedPacketError for one of a kind that cannot be converted."""
+        import av
+
         # The matrix is looked at only where the rotation has changed, which costs less.
         if frame.rotation != self._rotation:
             self._rotation, self._orientation = frame.rotation, Orientation.of(frame)
         # One thread: the reader runs beside the model and the encoder, which need the other cores more.
-        bgr = self._reformatter.reformat(frame, format="bgr24", threads=1)
+        try:
+            bgr = self._reformatter.reformat(frame, format="bgr24", threads=1)
+        except (av.FFmpegError, ValueError) as e:  # damage may change what a picture says of itself
+            raise DamagedPacketError(str(e)) from None
         return np.ascontiguousarray(self._orientation.apply(_view(bgr)))
 
 

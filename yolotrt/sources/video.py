@@ -21,6 +21,7 @@ from yolotrt.types import Frame
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 SUFFIXES = frozenset(
@@ -100,15 +101,21 @@ class VideoSource(Source):
                     first = ticks
                 seconds = self._seconds(ticks, first, count, clock)
                 if wanted(count) and self.watcher.wants(count, seconds):
-                    yield Frame(
-                        picture=frame.picture(),
-                        source_id=str(self._path),
-                        index=count,
-                        timestamp_s=seconds,
-                        decode_s=time.perf_counter() - started,
-                    )
+                    try:
+                        picture = frame.picture()
+                    except DamagedPacketError:
+                        health.spoilt += 1
+                        self.watcher.corrupt()
+                    else:
+                        yield Frame(
+                            picture=picture,
+                            source_id=str(self._path),
+                            index=count,
+                            timestamp_s=seconds,
+                            decode_s=time.perf_counter() - started,
+                        )
                 count += 1
-            self._judge(count, health)
+            self._judge(count - health.spoilt, health)
 
     def _decoder(self, container: InputContainer, stream: VideoStream) -> PictureDecoder:
         return self.decoders.open(
@@ -149,6 +156,8 @@ class _Health:
         self._container, self._stream = container, stream
         self._is_avi = _is_avi(container)
         self.packets = self._damaged = self._gaps = 0
+        self.spoilt = 0
+        """Frames that are no pictures."""
         self._gap_at = -_LATE  # the number of a packet
         self.cut = _index_passes_end(container, stream)
         self._end = 0  # of the last packet, in units of the stream
@@ -183,8 +192,8 @@ class _Health:
         if self.cut or self.packets - self._gap_at < _LATE or self._falls_short():
             return "is cut short"
         found = []
-        if self._damaged:
-            found.append(f"{self._damaged} packets cannot be decoded")
+        if self._damaged or self.spoilt:
+            found.append(f"{self._damaged + self.spoilt} packets cannot be decoded")
         if self._gaps:
             found.append(f"{self._gaps} packets are not whole")
         return f"is damaged ({', '.join(found)})" if found else ""
@@ -209,7 +218,7 @@ def _decode(
 ) -> Iterator[Decoded]:
     import av
 
-    packets = container.demux(stream)
+    packets = demuxed(container, stream)
     packet: av.Packet[Any] | None
     while True:
         try:
@@ -250,10 +259,22 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise SourceError(f"{path}: cannot read the video: {what}") from e
     with container:
         streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+        if streams and streams[0].codec_context is None:  # whatever PyAV's types say
+            raise SourceError(f"{path}: FFmpeg does not know the codec of the video")
         if not streams or not streams[0].width:
             raise SourceError(f"{path}: the file has no video stream", got=_kinds(container))
         streams[0].thread_type = "AUTO"
         yield container, streams[0]
+
+
+def demuxed(container: InputContainer, *streams: Stream) -> Iterator[av.Packet[Any]]:
+    """`container.demux`, past packets of streams that begin later, which PyAV takes for an IndexError."""
+    while True:
+        try:
+            yield from container.demux(*streams)
+        except IndexError:
+            continue
+        return
 
 
 def lenient(version: str) -> dict[str, Any]:
@@ -269,7 +290,7 @@ def _probe_orientation(container: InputContainer, stream: VideoStream) -> Orient
     import av
 
     with contextlib.suppress(av.FFmpegError):
-        for packet in container.demux(stream):
+        for packet in demuxed(container, stream):
             with contextlib.suppress(av.FFmpegError):
                 for frame in packet.decode():
                     return Orientation.of(frame)
