@@ -173,7 +173,7 @@ class SlowCamera(LiveSource):
     def _shots(self) -> Iterator[LiveShot]:
         for number in range(20 * self.rate + 1):
             SlowCamera.now += 1 / self.rate
-            made = unwanted if number else partial(np.zeros, (48, 64, 3), np.uint8)
+            made = unwanted if number else picture
             yield LiveShot(received_s=self.now, camera_s=number / self.rate, picture=made)
         self.stop()
 
