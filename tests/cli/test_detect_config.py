@@ -194,6 +194,15 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_yaml_that_repeats_itself_on_purpose(tmp_path: Path) -> None:
+    text = "streams: [&a {url: a.mp4, fps: 1}, &b {<<: *a, fps: 2}, {<<: *b, url: c.mp4}]"
+    assert [(s.url, s.fps) for s in load(_yaml(tmp_path, text), {}).streams] == [
+        ("a.mp4", 1),
+        ("a.mp4", 2),
+        ("c.mp4", 2),
+    ]
+
+
 def test_a_port_is_a_number(tmp_path: Path) -> None:
     assert load(_yaml(tmp_path, "metrics: 9100"), {}).metrics == "9100"
 

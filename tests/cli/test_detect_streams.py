@@ -60,6 +60,9 @@ def test_a_list_of_cameras_among_the_streams_is_a_stream_for_each() -> None:
     Path("files.txt").write_text("video.mp4\nvideo.mp4\n")
     with _names("[{url: list.txt, fps: 1}, {url: files.txt, name: both}]") as names:
         assert [name for name, _ in names] == ["rtsp://127.0.0.1:9/1", "video.mp4", "webcam-0", "both"]
+    Path("outer.txt").write_text("list.txt\n0\n")
+    with pytest.raises(ConfigError, match=r"outer\.txt: it names the list .*list\.txt"), _names("[outer.txt]"):
+        pass
     for key in ("name", "jsonl"):
         with (
             pytest.raises(ConfigError, match=f"list.txt: its 3 sources cannot share the key '{key}'. Leave it out"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 
 from tests.support.media import moving_box, picture, video_frames, video_times, write_video
 from tests.support.results import frame_result
-from yolotrt.errors import SinkError, UsageError
+from yolotrt.errors import CudaError, SinkError, UsageError
 from yolotrt.sinks import AnnotatedSink
 from yolotrt.sinks.annotated import AnnotatedOptions
 from yolotrt.sinks.limits import Limit
 from yolotrt.sinks.pictures import Names, save
 from yolotrt.sources import ArraysSource, SourceInfo, SourceSpec, open_source, read_image
+from yolotrt.types import FrameResult, ImageU8
 
 
 def _annotate(spec: SourceSpec, folder: Path) -> list[str]:
@@ -222,6 +224,36 @@ def test_runs_that_share_a_folder_and_a_second(tmp_path: Path, monkeypatch: pyte
     found = {path.name: len(video_times(path)) for path in tmp_path.iterdir()}
     begin = "street-20261129-083000"
     assert found == {f"{begin}.mp4": 5, f"{begin}-2.mp4": 6, f"{begin}-3.mp4": 7}
+
+
+def test_a_folder_that_is_cleared_away_meanwhile_is_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    sink = AnnotatedSink(folder, _live(), AnnotatedOptions(split=Limit(seconds=1)))
+    _record(sink, range(25))
+    shutil.rmtree(folder)
+    _record(sink, range(25, 30))
+    sink.close()
+    assert [len(video_times(path)) for path in folder.iterdir()] == [5]
+
+
+def test_what_cannot_be_drawn_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: FrameResult) -> ImageU8:
+        raise CudaError("the GPU is lost")
+
+    monkeypatch.setattr("yolotrt.sinks.annotated.draw_result", fail)
+    sink = AnnotatedSink(tmp_path, _live())
+    with pytest.raises(CudaError):
+        _record(sink, [0])
+    sink.abort()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_live_streams_may_stay_whole(tmp_path: Path) -> None:
+    sink = AnnotatedSink(tmp_path, _live(), AnnotatedOptions(split=None))
+    for seconds in (0, 3599, 7300):
+        sink.write(frame_result(picture(), "rtsp://host/street", index=seconds, timestamp_s=seconds))
+    sink.close()
+    assert [len(video_times(path)) for path in sink.outputs] == [3]
 
 
 def test_live_streams_are_split_by_the_hour_unless_told_otherwise(tmp_path: Path) -> None:

@@ -31,13 +31,14 @@ def _loader() -> type:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            found: set[Any] = set()
-            for key, _ in node.value:
-                if key.value in found:
-                    raise yaml.constructor.ConstructorError(None, None, "a key is there twice", key.start_mark)
-                found.add(key.value if isinstance(key.value, str) else id(key))
-            return super().construct_mapping(node, deep=deep)
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            node = super().compose_mapping_node(anchor)
+            found: set[tuple[str, str]] = set()
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if (key.tag, key.value) in found:
+                    raise yaml.composer.ComposerError(None, None, "a key is there twice", key.start_mark)
+                found.add((key.tag, key.value))
+            return node
 
     return Loader
 

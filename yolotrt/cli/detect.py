@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @click.option("--coco", metavar="FILE", help="Write COCO results, and FILE.images.json with the ids of the pictures.")
 @click.option("--coco-like", metavar="FILE", help="Take the ids for --coco from these COCO annotations.")
 @click.option("--crops", metavar="DIR", help="Write each box as a picture there, in a folder per class.")
-@click.option("--split", metavar="10m|1h|500MB", help="Begin another video of a camera so often.  [default: 1h]")
+@click.option("--split", metavar="10m|1h|500MB", help="Begin another recording of a stream so often.  [default: 1h]")
 @click.option("--encoder", metavar="auto|nvenc|x264", help="Of annotated videos.  [default: auto, NVENC first]")
 @click.option("--show", is_flag=True, default=None, help="Show the annotated streams in windows; q ends the run.")
 @click.option("--restream", metavar="URL", help="Serve them at http://[HOST]:PORT, or publish them to rtsp://...")

@@ -57,6 +57,8 @@ def _entries(config: StreamConfig) -> list[StreamConfig]:
     if not isinstance(config.url, str) or not is_list(config.url):
         return [config]
     urls = listed(config.url)
+    if (inner := next(filter(is_list, urls), None)) is not None:
+        raise ConfigError(f"{config.url}: it names the list {inner}", expected="cameras, pictures and videos")
     if not any(map(is_live, urls)):
         return [config]
     if len(urls) > 1 and (config.name is not None or config.jsonl is not None):

@@ -86,7 +86,8 @@ class StreamReader(Watcher):
             return None
         if isinstance(self.error, YolotrtError):
             return str(self.error)
-        return f"{self.source.info.name}: cannot be read ({type(self.error).__name__}: {self.error})"
+        what = str(self.error).strip().rpartition("\n")[2]  # one of another process brings its traceback
+        return f"{self.source.info.name}: cannot be read ({type(self.error).__name__}: {what})"
 
     def state(self, state: StreamState, error: str = "") -> None:
         self._inlet.record.become(state, error)

@@ -31,11 +31,11 @@ class AnnotatedOptions:
     Attributes:
         encoder: of videos: `auto` takes NVENC where there is one, else x264.
         split: when the file of a live stream is that long or large, the next one is begun; after an hour by default.
-            Other videos stay whole.
+            None never does. It counts for recordings that come over the network as well; video files stay whole.
     """
 
     encoder: Encoder = "auto"
-    split: Limit = _SPLIT
+    split: Limit | None = _SPLIT
 
     def __post_init__(self) -> None:
         h264.check_encoder(self.encoder)
@@ -106,12 +106,13 @@ class AnnotatedSink(Sink):
             return
         if self._open is not None and self._is_over(self._open, frame, streamed=info.kind != "video"):
             self._finish()
+        drawn = draw_result(result)
         if self._open is None:
             self._open = self._begin(frame, info)
         recording = self._open
         recording.index, recording.last_s = frame.index, frame.timestamp_s
         try:
-            recording.file.write(draw_result(result), frame.timestamp_s - recording.first_s)
+            recording.file.write(drawn, frame.timestamp_s - recording.first_s)
         except BaseException:
             self._open = None  # it has removed its file, or left what can be played of a live one
             raise
@@ -125,15 +126,21 @@ class AnnotatedSink(Sink):
 
     def _begin(self, frame: Frame, info: SourceInfo) -> _Recording:
         streamed = info.kind != "video"
-        file = VideoFile(
-            self._new(info) if streamed else self._target(frame.source_id, self._copy_of(frame.source_id)),
-            frame.size,
-            fps=info.fps,
-            time_base=info.time_base,
-            encoder=self._options.encoder,
-            source=None if streamed else Path(frame.source_id),
-            live=streamed,
-        )
+        target = self._new(info) if streamed else self._target(frame.source_id, self._copy_of(frame.source_id))
+        try:
+            file = VideoFile(
+                target,
+                frame.size,
+                fps=info.fps,
+                time_base=info.time_base,
+                encoder=self._options.encoder,
+                source=None if streamed else Path(frame.source_id),
+                live=streamed,
+            )
+        except BaseException:
+            if streamed:
+                target.unlink(missing_ok=True)  # nothing was written to it
+            raise
         first_s = frame.timestamp_s if streamed else 0.0
         return _Recording(file=file, source_id=frame.source_id, size=frame.size, first_s=first_s)
 
@@ -145,7 +152,9 @@ class AnnotatedSink(Sink):
         if frame.size != recording.size or frame.timestamp_s < recording.last_s - _BACK_S:
             return True
         split = self._options.split
-        return split.reached(seconds=frame.timestamp_s - recording.first_s, size=recording.file.size)
+        return split is not None and split.reached(
+            seconds=frame.timestamp_s - recording.first_s, size=recording.file.size
+        )
 
     def _copy_of(self, path: str) -> str:
         """What the copy of a file would be called if that name were free."""
@@ -166,6 +175,7 @@ class AnnotatedSink(Sink):
         while True:
             target = self._folder / self._names.free(name)
             with files.writing(target), contextlib.suppress(FileExistsError):
+                target.parent.mkdir(parents=True, exist_ok=True)  # it may have been cleared away since the last one
                 target.touch(exist_ok=False)
                 return target
 

@@ -31,7 +31,7 @@ _BLIND = 6  # read time-outs without a picture in what arrives; key frames may b
 _WITHOUT_TIMES = ("mpjpeg", "mjpeg", "jpeg_pipe", "h264", "hevc")
 _JUMP_S = 2.0  # from one picture of a playlist to the next
 _LOST_S = 30.0  # a playlist that is so far from its pace has none
-_UNKNOWN_PAUSE_S = 30.0  # between questions for a stream that the server does not know
+_UNKNOWN_PAUSE_S = 30.0  # between questions for a stream that the server does not know, and never gave
 
 # A playlist from the network must not make FFmpeg open files of this machine.
 _PROTOCOLS = "http,https,tcp,tls,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps,rtmpe,srt,crypto,data,httpproxy"
@@ -286,7 +286,7 @@ class _Pace:
 
     def __init__(self) -> None:
         self._offset: float | None = None
-        self._last_s = 0.0
+        self._last_s = self._step_s = 0.0
 
     def wait_s(self, camera_s: float | None) -> float:
         """Seconds until a picture is due."""
@@ -294,8 +294,9 @@ class _Pace:
             return 0.0
         now = time.monotonic()
         # An advertisement or a new encoder has times of its own, which say nothing of when its first picture is due.
-        jumps = abs(camera_s - self._last_s) > _JUMP_S
-        self._last_s = camera_s
+        step = camera_s - self._last_s
+        jumps = abs(step) > max(_JUMP_S, 2 * self._step_s)  # a picture every few seconds is a pace as well
+        self._last_s, self._step_s = camera_s, step
         if self._offset is None or jumps or abs(camera_s + self._offset - now) > _LOST_S:
             self._offset = now - camera_s
         return max(camera_s + self._offset - now, 0.0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-_STEP_BACK_S = 2.0  # by more than this, it is another part that begins
+# By more than this, another part begins. Pictures come in the order in which they are shown; what damage or a careless
+# program puts out of order is less.
+_STEP_BACK_S = 0.25
+_LEAP_S = 10.0  # by more than this, the time of a picture may be damaged
 
 
 class RecordedClock:
@@ -14,11 +17,25 @@ class RecordedClock:
 
     def __init__(self) -> None:
         self._offset: float | None = None
-        self._last = 0.0
+        self._last = self._step = 0.0
+        self._before_leap: float | None = None  # where the picture before the last one stood
 
     def place(self, seconds: float) -> float:
-        """Seconds since the first picture, of one that the recording shows at `seconds`; they never run back."""
-        if self._offset is None or seconds + self._offset < self._last - _STEP_BACK_S:
-            self._offset = self._last - seconds
-        self._last = max(seconds + self._offset, self._last)
+        """Seconds since the first picture, of one that the recording shows at `seconds`.
+
+        They run back only behind a single picture far ahead, whose time was damaged.
+        """
+        if self._offset is None:
+            self._offset = -seconds
+        at, before, self._before_leap = seconds + self._offset, self._before_leap, None
+        if before is not None and 0 < at - before <= _LEAP_S:
+            self._last = before
+        elif at < self._last - _STEP_BACK_S:
+            at = self._last + self._step
+            self._offset = at - seconds
+        if at - self._last > _LEAP_S:
+            self._before_leap = self._last
+        elif at > self._last:
+            self._step = at - self._last
+        self._last = max(at, self._last)
         return self._last

@@ -268,12 +268,23 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def demuxed(container: InputContainer, *streams: Stream) -> Iterator[av.Packet[Any]]:
-    """`container.demux`, past packets of streams that begin later, which PyAV takes for an IndexError."""
+    """`container.demux`, also of a file with a stream that begins late, for which PyAV raises IndexError on the way."""
+    ended: set[int] = set()
     while True:
+        moves = False
         try:
-            yield from container.demux(*streams)
+            for packet in container.demux(*streams):
+                if packet.size or packet.dts is not None:
+                    yield packet
+                elif packet.stream.index not in ended:  # the packet that ends a stream, which would come once more
+                    ended.add(packet.stream.index)
+                    yield packet
+                else:
+                    continue
+                moves = True
         except IndexError:
-            continue
+            if moves:
+                continue
         return
 
 

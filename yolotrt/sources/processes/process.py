@@ -126,7 +126,9 @@ class Process:
             self._downloads.close()
 
     def _end_if_silent(self) -> None:
-        """Kill it where it hangs. All that wait for it then see that it is gone, whatever they wait for."""
+        """Kill it where it hangs. All that wait for it then see that it is gone, whatever they wait for; unless its
+        driver keeps it even then, until the end of the run.
+        """
         silent, limit = 0, _STARTING
         with contextlib.suppress(EOFError, OSError):  # it has ended
             while silent < limit:
@@ -157,9 +159,11 @@ class Process:
 @contextlib.contextmanager
 def _shared_memory(size: int) -> Iterator[int]:
     """Memory that another process may see, as the descriptor of a file. On no disk, which may be slow or full."""
-    # A Python that was built for an old Linux does not know these.
-    has_memory = hasattr(os, "memfd_create")
-    with os.fdopen(os.memfd_create("yolotrt-slots"), "w+b") if has_memory else tempfile.TemporaryFile() as file:
+    try:
+        opened = os.fdopen(os.memfd_create("yolotrt-slots"), "w+b")
+    except (AttributeError, OSError):  # a Python for older systems, or a sandbox without them
+        opened = tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
+    with opened as file:
         file.truncate(size)
         yield file.fileno()
 
