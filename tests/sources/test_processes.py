@@ -116,9 +116,14 @@ def test_errors_are_passed_on() -> None:
 
 
 class Machine(HostMachine):
-    """Whose memory a second one in the same process can use."""
+    """Whose memory a second one in the same process can use, and goes on using though the first one frees it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._exported: list[Memory] = []  # as a GPU keeps what another process has still open
 
     def exported(self, memory: Memory) -> bytes:
+        self._exported.append(memory)
         return memory.address.to_bytes(8, "little")
 
     def adopted(self, name: bytes, size: int) -> Memory:
