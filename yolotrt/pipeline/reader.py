@@ -205,7 +205,7 @@ class Reading:
 
 
 def _ends_all(error: BaseException | None) -> bool:
-    """Whether it is no matter of one source, as a lost GPU is. An error that nobody foresaw is."""
+    """Whether it is more than one source's, as a lost GPU is. An error that nobody foresaw counts as its source's."""
     if error is None or isinstance(error, SourceError):
         return False
     return isinstance(error, YolotrtError) or not isinstance(error, Exception)

@@ -121,7 +121,6 @@ class _Track:
         self._origin = origin
         self._last_dts: int | None = None
         self._next: Fraction | None = None
-        self._has_warned = False
         if source.codec_context is None:  # whatever PyAV's types say: a codec of a newer phone, for instance
             raise ValueError("FFmpeg does not know its codec")
         if not source.codec_context.sample_rate or not source.codec_context.channels:  # MP4 must say so at its begin
@@ -144,8 +143,8 @@ class _Track:
             shift = round(Fraction(self._origin) / packet.time_base)
             packet.pts, packet.dts = (None if t is None else t - shift for t in (packet.pts, packet.dts))
             if self._last_dts is not None and packet.dts is not None and packet.dts <= self._last_dts:
-                self._warn_once()  # times that run back would end the whole file
-                return
+                # They would end the whole file.
+                raise ValueError("its times run back, as behind the first of several parts")
             self._last_dts = packet.dts
             packet.stream = self._stream
             target.mux(packet)
@@ -153,11 +152,6 @@ class _Track:
         for frame in _decoded(packet):
             self._set_time(frame)
             target.mux(self._stream.encode(frame))
-
-    def _warn_once(self) -> None:
-        if not self._has_warned:
-            _logger.warning("sound whose times run back is left out, as behind the first of several parts")
-        self._has_warned = True
 
     def _set_time(self, frame: av.AudioFrame) -> None:
         """Give a decoded frame its place: right behind the one before, unless there is a gap.
